@@ -27,9 +27,7 @@ def keyed_seed(seed: int, purpose: str, *position: int) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 
 
-def keyed_generator(
-    seed: int, purpose: str, *position: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def keyed_generator(seed: int, purpose: str, *position: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Make the generator that belongs to a key, see :func:`keyed_seed`.
 
     Args:

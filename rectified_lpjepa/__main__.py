@@ -1,0 +1,6 @@
+"""``python -m rectified_lpjepa``."""
+
+from rectified_lpjepa.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What a run is, said at its start, and what came out of it, said at its end."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+import rectified_lpjepa
+from rectified_lpjepa.files import write_text_atomically
+
+_ROWS = (
+    ("encoder probe, top-1", "probe_encoder/top1", "{:.2%}"),
+    ("encoder probe, top-5", "probe_encoder/top5", "{:.2%}"),
+    ("projector probe, top-1", "probe_projector/top1", "{:.2%}"),
+    ("projector probe, top-5", "probe_projector/top5", "{:.2%}"),
+    ("ℓ0: share of non-zeros", "sparsity/l0", "{:.4f}"),
+    ("ℓ1: (‖z‖₁/‖z‖₂)² / D", "sparsity/l1", "{:.4f}"),
+    ("feature mean", "features/mean", "{:.4f}"),
+    ("feature variance", "features/variance", "{:.4f}"),
+    ("dead units", "features/dead_units", "{:.2%}"),
+    ("all-zero rows", "features/zero_rows", "{:.2%}"),
+)
+
+
+def result_table(metrics: Mapping[str, float], prefix: str = "val") -> str:
+    """Lay out the metrics of an evaluation as a short table, what was measured beside what the target predicts."""
+    lines = [f"{'':<26}{'measured':>10}{'target':>10}"]
+    for label, key, form in _ROWS:
+        name = f"{prefix}/{key}"
+        if name in metrics:
+            target = metrics.get(f"{name}_target")
+            lines.append(
+                f"{label:<26}{form.format(metrics[name]):>10}{'' if target is None else form.format(target):>10}"
+            )
+    return "\n".join(lines)
+
+
+class RunSummary(pl.Callback):
+    """Print and store what decides a run's numbers at its start (``summary.json``) and its result (``result.json``).
+
+    Both lie in the run directory, the trainer's ``default_root_dir``. ``result.json`` says that the run is finished.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._started = 0.0
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.monotonic()
+        facts: dict[str, Any] = pl_module.facts()  # type: ignore[operator]
+        if trainer.is_global_zero:
+            write_text_atomically(
+                Path(trainer.default_root_dir) / "summary.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+            )
+        width = max(len(key) for key in facts)
+        rank_zero_info("\n".join(f"{key:<{width}}  {_readable(value)}" for key, value in facts.items()))
+
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.interrupted or not trainer.is_global_zero:
+            return
+        metrics = {
+            key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(("train/", "val/"))
+        }
+        result = {
+            "metrics": metrics,
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "seconds": round(self._seconds + time.monotonic() - self._started, 1),
+            "hardware": _hardware(trainer),
+            "versions": {
+                "rectified_lpjepa": rectified_lpjepa.__version__,
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        write_text_atomically(Path(trainer.default_root_dir) / "result.json", json.dumps(result, indent=2) + "\n")
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self._seconds + (time.monotonic() - self._started if self._started else 0.0)}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seconds = state_dict["seconds"]
+
+
+def _hardware(trainer: pl.Trainer) -> str:
+    if trainer.strategy.root_device.type == "cuda":
+        return f"{trainer.world_size} × {torch.cuda.get_device_name()}"
+    return f"{trainer.world_size} process(es) × {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_readable(part)}" for key, part in value.items())
+    return str(value)

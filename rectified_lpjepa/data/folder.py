@@ -1,0 +1,253 @@
+"""Folders of image files, decoded on the host: ``train/<class>/…`` and ``val/<class>/…``."""
+
+from __future__ import annotations
+
+import os
+import struct
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from typing_extensions import override
+
+from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, crop_boxes
+from rectified_lpjepa.data.batches import UNLABELLED
+from rectified_lpjepa.data.image_ops import crop_host
+from rectified_lpjepa.data.module import Split, TwoViewDataModule
+
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+_RESIZE_RATIO = 256 / 224  # shorter side of the resized image to side of its centre crop, in evaluation
+
+# Whatever Pillow's decoders raise on files that are damaged, cut short or no images at all.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decode an image file to 8-bit RGB.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The decoded image of mode ``"RGB"``. EXIF rotation is not applied, as in torchvision.
+
+    Raises:
+        ValueError: the file is damaged, cut short, no image, or has more than 8 bits a channel; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, rgb = image.mode, image.convert("RGB")
+    except _DECODING_ERRORS as error:
+        raise ValueError(
+            f"The image {path} cannot be decoded ({error}). It is damaged or incomplete: replace it, or delete it."
+        ) from error
+    if mode.startswith(("I", "F")):
+        raise ValueError(f"The image {path} has the mode {mode}, more than 8 bits a channel. Convert it to 8 bits.")
+    return rgb
+
+
+def resize_centre_crop(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to 256/224 of ``size`` (bicubic, antialiased) and cut out the central square.
+
+    Args:
+        image: any image.
+        size: side of the result in pixels; 224 gives the usual resize to 256.
+
+    Returns:
+        ``size`` × ``size`` pixels, the same as torchvision's Resize and CenterCrop.
+    """
+    shorter, short = round(size * _RESIZE_RATIO), min(image.size)
+    width, height = (int(shorter * side / short) for side in image.size)  # cut off, not rounded, as torchvision does
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+
+
+class FolderImages:
+    """Image files of one split, decoded when they are read.
+
+    Args:
+        root: folder of the split.
+        files: paths relative to ``root``.
+        labels: int64 (n,), -1 for samples without a label.
+        image_size: side of crops and evaluation images in pixels.
+    """
+
+    def __init__(self, root: Path, files: list[str], labels: Tensor, image_size: int) -> None:
+        self.root = root
+        # One buffer: a list of a million strings would be copied, page by page, into each worker that looks at it.
+        self._files = np.array([os.fsencode(file) for file in files])
+        self.labels = labels
+        self.image_size = image_size
+
+    def _read(self, index: int) -> Image.Image:
+        return read_image(self.root / os.fsdecode(self._files[index]))
+
+    def read_training(self, indices: Tensor, parameters: ViewParameters) -> Tensor:
+        """Decode each image once and cut its views out of it: uint8 (V, B, 3, S, S)."""
+        views = len(parameters.flip)
+        crops = np.empty((views, len(indices), 3, self.image_size, self.image_size), np.uint8)
+        for row, index in enumerate(indices.tolist()):
+            image = self._read(index)
+            boxes = crop_boxes(parameters.rows(row, row + 1), image.height, image.width)[:, 0].tolist()
+            for view, box in enumerate(boxes):
+                crops[view, row] = crop_host(image, box, self.image_size)
+        return torch.from_numpy(crops)
+
+    def read_evaluation(self, indices: Tensor) -> Tensor:
+        """Decode each image and take its centre: uint8 (B, 3, S, S)."""
+        centres = np.empty((len(indices), self.image_size, self.image_size, 3), np.uint8)
+        for row, index in enumerate(indices.tolist()):
+            centres[row] = np.asarray(resize_centre_crop(self._read(index), self.image_size))
+        return torch.from_numpy(centres).permute(0, 3, 1, 2).contiguous()
+
+
+class ImageFolderDataModule(TwoViewDataModule):
+    """Image files in ``root/train/<class>/`` and ``root/val/<class>/``, decoded while training.
+
+    Classes are the folders of ``train`` in the order of their names. Images that lie directly in ``train`` and ``val``
+    are unlabelled. Training crops are cut on the host and leave it as bytes; evaluation resizes the shorter side to
+    256/224 of ``image_size`` and takes the central square.
+
+    Args:
+        root: folder that holds ``train`` and ``val``.
+        image_size: side of the views, and of evaluation images, in pixels.
+        augmentation: the recipe of the views. By default every second one is blurred.
+        num_workers: processes that decode images for each training process; 0 decodes in the training process itself.
+        mean: mean of each channel, for images in [0, 1]; by default ImageNet's.
+        std: standard deviation of each channel, for images in [0, 1]; by default ImageNet's.
+        **kwargs: further arguments of :class:`~rectified_lpjepa.data.TwoViewDataModule`.
+    """
+
+    _folders: ClassVar[dict[Split, str]] = {"train": "train", "test": "val"}
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int = 224,
+        augmentation: Augmentation = Augmentation(blur=0.5),
+        num_workers: int = 8,
+        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
+        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(image_size, augmentation, num_workers=num_workers, **kwargs)
+        self.root = Path(root)
+        self._mean, self._std = mean, std
+
+    @property
+    @override
+    def num_classes(self) -> int | None:
+        """Number of class folders in ``train``; None for unlabelled images."""
+        return len(self.classes) or None
+
+    @property
+    @override
+    def in_channels(self) -> int:
+        """Red, green, blue; grey images are given three equal channels."""
+        return 3
+
+    @property
+    @override
+    def mean(self) -> list[float]:
+        """Mean of each channel, as given."""
+        return list(self._mean)
+
+    @property
+    @override
+    def std(self) -> list[float]:
+        """Standard deviation of each channel, as given."""
+        return list(self._std)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Names of the class folders in the order of their labels; empty for unlabelled images."""
+        return _class_folders(self._folder("train"))
+
+    def _folder(self, split: Split) -> Path:
+        folder = self.root / self._folders[split]
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"There is no folder {folder.absolute()}. Give as `root` the folder that holds `train` and `val`, "
+                "each with one folder of images for each class."
+            )
+        return folder
+
+    def files(self, split: Split) -> dict[str, list[str]]:
+        """List the image files of each class, sorted, as paths relative to the split's folder.
+
+        Args:
+            split: which one.
+
+        Returns:
+            Files by class, in the order of the labels; under the name ``"."`` for unlabelled images.
+
+        Raises:
+            FileNotFoundError: the folder of the split or of a class does not exist.
+            ValueError: a folder has no images, the classes of ``val`` are not classes of ``train``, or images lie
+                outside the class folders.
+        """
+        folder = self._folder(split)
+        found = _class_folders(folder)
+        if unknown := sorted(set(found) - set(self.classes)):
+            raise ValueError(f"{folder} has the classes {unknown}, which {self._folder('train')} does not have.")
+        loose = _image_files(folder, recursive=False)
+        if self.classes and loose:
+            raise ValueError(
+                f"{folder} has images outside the class folders, such as {loose[0]}. Move the images into the "
+                "folders of their classes, or away."
+            )
+        if self.classes and not found:
+            raise ValueError(f"{folder} has no class folders, but {self._folder('train')} has. Expected one a class.")
+        return list_classes(folder, found or ["."])
+
+    @override
+    def load(self, split: Split) -> FolderImages:
+        """List the files of a split, see :meth:`files`."""
+        files = self.files(split)
+        number = {name: label for label, name in enumerate(self.classes)}
+        labels = [number.get(name, UNLABELLED) for name, names in files.items() for _ in names]
+        names = [file for names in files.values() for file in names]
+        return FolderImages(self._folder(split), names, torch.tensor(labels, dtype=torch.int64), self.image_size)
+
+
+def list_classes(folder: Path, names: list[str]) -> dict[str, list[str]]:
+    """List the image files in subfolders, at any depth.
+
+    Args:
+        folder: the folder of a split.
+        names: its subfolders.
+
+    Returns:
+        For each name the sorted paths, relative to ``folder``.
+
+    Raises:
+        ValueError: a subfolder has no images.
+    """
+    files = {name: _image_files(folder, name) for name in names}
+    if empty := [name for name in names if not files[name]]:
+        raise ValueError(
+            f"The folder {folder / empty[0]} has no images ({len(empty)} such folder(s) in {folder}). Expected files "
+            f"with the endings {' '.join(_EXTENSIONS)}; delete the folder if the class is not meant."
+        )
+    return files
+
+
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _image_files(folder: Path, name: str = ".", *, recursive: bool = True) -> list[str]:
+    found = []
+    for parent, subfolders, files in os.walk(folder / name, followlinks=True):
+        subfolders[:] = [subfolder for subfolder in subfolders if recursive and not subfolder.startswith(".")]
+        found += [os.path.relpath(os.path.join(parent, file), folder) for file in files if _is_image(file)]  # noqa: PTH118
+    return sorted(found)
+
+
+def _is_image(file: str) -> bool:
+    return file.lower().endswith(_EXTENSIONS) and not file.startswith(".")

@@ -1,0 +1,87 @@
+"""ImageNet-100: the hundred classes of the CMC list (Tian et al., 2019) out of ILSVRC-2012."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any, ClassVar
+
+from typing_extensions import override
+
+from rectified_lpjepa.data.folder import ImageFolderDataModule, list_classes
+from rectified_lpjepa.data.module import Split
+
+
+def imagenet100_classes() -> list[str]:
+    """Return the WordNet identifiers of the classes, sorted: a label is the place of a class in this list."""
+    text = (package_files("rectified_lpjepa.data") / "imagenet100_classes.txt").read_text(encoding="ascii")
+    return sorted(text.split())
+
+
+class ImageNet100DataModule(ImageFolderDataModule):
+    """The hundred classes of the CMC list out of an ILSVRC-2012 tree, ``root/train/<wnid>/`` and ``root/val/<wnid>/``.
+
+    Other classes may lie beside them. Labels follow the sorted identifiers, as torchvision's ImageFolder would give
+    them to a tree of these classes alone.
+
+    Args:
+        root: folder that holds ``train`` and ``val``.
+        verify_counts: insist on 126,689 training and 5,000 validation images.
+        **kwargs: further arguments of :class:`~rectified_lpjepa.data.ImageFolderDataModule`.
+    """
+
+    counts: ClassVar[dict[Split, int]] = {"train": 126_689, "test": 5_000}
+
+    def __init__(self, root: str, verify_counts: bool = True, **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
+        self.verify_counts = verify_counts
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The hundred WordNet identifiers, sorted; known without the data."""
+        return imagenet100_classes()
+
+    @override
+    def files(self, split: Split) -> dict[str, list[str]]:
+        """List the image files of each class, sorted, as paths relative to the split's folder.
+
+        Args:
+            split: which one.
+
+        Returns:
+            Files by class, in the order of the labels.
+
+        Raises:
+            FileNotFoundError: the folder of the split or of a class does not exist.
+            ValueError: a folder has no images, or the number of images is not ImageNet-100's (with ``verify_counts``).
+        """
+        folder = self._folder(split)
+        if missing := [name for name in self.classes if not (folder / name).is_dir()]:
+            raise FileNotFoundError(
+                f"{folder.absolute()} has no folder {missing[0]} ({len(missing)} of the "
+                f"{len(self.classes)} classes are missing). Expected the layout of ILSVRC-2012, one "
+                "folder a class, named by its WordNet identifier. Validation images that lie in a single folder must first "
+                "be moved into folders of their classes."
+            )
+        files = list_classes(folder, self.classes)
+        found = sum(map(len, files.values()))
+        if self.verify_counts and found != self.counts[split]:
+            raise ValueError(
+                f"{folder} has {found:,} images of the ImageNet-100 classes, expected {self.counts[split]:,}. Complete "
+                "the data set, or set `verify_counts` to false to go on with these."
+            )
+        return files
+
+    def manifest(self, split: Split) -> str:
+        """Identify the files of a split by name, without reading them.
+
+        Args:
+            split: which one.
+
+        Returns:
+            SHA-256, in hexadecimal, of the sorted paths relative to the split's folder, one a line.
+        """
+        paths = sorted(Path(file).as_posix() for names in self.files(split).values() for file in names)
+        return hashlib.sha256("".join(f"{path}\n" for path in paths).encode()).hexdigest()

@@ -1,0 +1,308 @@
+"""The base of all data modules: global batches, keyed randomness, and views made where the model runs."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
+
+from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, augment, colour
+from rectified_lpjepa.data.batches import UNLABELLED, Batch, Views
+from rectified_lpjepa.data.image_ops import crop_resize, to_float
+from rectified_lpjepa.data.sampler import BatchRequest, EvaluationSampler, GlobalBatchSampler
+from rectified_lpjepa.functional.precision import full_precision
+from rectified_lpjepa.functional.randomness import keyed_generator
+
+Split = Literal["train", "test"]
+
+_SUBSET_SEED = 0  # of the fixed permutation whose beginning `train_samples` takes: not the seed of a run
+
+
+class Images(Protocol):
+    """The images of one split, read by the batch."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels, int64 (n,), -1 for samples without one."""
+
+    def read_training(self, indices: Tensor, parameters: ViewParameters) -> Tensor:
+        """Read samples for training: uint8 (B, C, H, W) as stored, or the views' crops, uint8 (V, B, C, S, S)."""
+
+    def read_evaluation(self, indices: Tensor) -> Tensor:
+        """Read samples for evaluation: uint8 (B, C, H, W)."""
+
+
+class InMemoryImages:
+    """Images that are held in memory as bytes.
+
+    Args:
+        images: uint8 (n, C, H, W).
+        labels: int64 (n,), -1 for samples without a label; None for none at all.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor | None) -> None:
+        self.images = images
+        self.labels = torch.full((len(images),), UNLABELLED) if labels is None else labels
+
+    def read_training(self, indices: Tensor, parameters: ViewParameters) -> Tensor:  # noqa: ARG002
+        """Take images as stored, uint8 (B, C, H, W)."""
+        return self.images[indices]
+
+    def read_evaluation(self, indices: Tensor) -> Tensor:
+        """Take images as stored, uint8 (B, C, H, W)."""
+        return self.images[indices]
+
+    def channel_statistics(self) -> tuple[list[float], list[float]]:
+        """Compute mean and (biased) standard deviation of each channel, for images in [0, 1], from exact counts."""
+        means, stds = [], []
+        values = torch.arange(256, dtype=torch.float64) / 255
+        for channel in self.images.unbind(1):
+            share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+            mean = (share * values).sum()
+            means.append(float(mean))
+            stds.append(float((share * (values - mean).square()).sum().sqrt()))
+        return means, stds
+
+
+class _BatchDataset(Dataset[Batch]):
+    """Answers the requests of a sampler with batches; with a recipe for training, without one for evaluation."""
+
+    def __init__(self, images: Images, augmentation: Augmentation | None, views: int, seed: int) -> None:
+        self.images = images
+        self.augmentation = augmentation
+        self.views = views
+        self.seed = seed
+
+    @override
+    def __getitem__(self, request: BatchRequest) -> Batch:
+        indices = torch.tensor(request.indices, dtype=torch.int64)
+        if self.augmentation is None:
+            parameters, images = None, self.images.read_evaluation(indices)
+        else:
+            # The table is the global batch's, so that a sample's views do not depend on the number of processes.
+            generator = keyed_generator(self.seed, "views", request.number)
+            table = self.augmentation.draw(self.views, request.global_batch, generator=generator)
+            parameters = table.rows(request.start, request.start + len(indices))
+            images = self.images.read_training(indices, parameters)
+        return Batch(images, self.images.labels[indices], request.number, indices, parameters)
+
+
+class _LateLoader(DataLoader[Batch]):
+    """A loader that looks at its sampler when the first batch is asked for.
+
+    Lightning takes the iterator before it tells the sampler the epoch of a resumed run, and workers would start at
+    once on the order of epoch 0.
+    """
+
+    @override
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
+class TwoViewDataModule(LightningDataModule, ABC):
+    """Batches of augmented views for training, and every sample exactly once for evaluation.
+
+    Loaders move bytes; the views are made in a batch on the device, each sample with its own random numbers, keyed by
+    the seed, the number of the batch and the sample's place in the global batch. So neither the number of processes nor
+    that of workers changes them.
+
+    Args:
+        image_size: side of the views, and of evaluation images, in pixels.
+        augmentation: the recipe of the views, the same for all of them.
+        views: number of views of each image.
+        batch_size: images of a training batch over all processes together; a multiple of their number.
+        eval_batch_size: images of an evaluation batch over all processes together, at most.
+        train_samples: train on this many samples, the first ones of a permutation that is always the same; None for
+            all of them.
+        predict_split: which split ``predict`` covers.
+        num_workers: processes that read images for each training process; 0 reads in the training process itself.
+        seed: seed of the run, from which the order of samples and every view follow.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        augmentation: Augmentation = Augmentation(),
+        views: int = 2,
+        batch_size: int = 256,
+        eval_batch_size: int = 512,
+        train_samples: int | None = None,
+        predict_split: Split = "test",
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value, lowest in (
+            ("image_size", image_size, 1),
+            ("views", views, 2),
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("num_workers", num_workers, 0),
+        ):
+            if value < lowest:
+                raise ValueError(f"{name} is {value}. It must be at least {lowest}.")
+        if predict_split not in ("train", "test"):
+            raise ValueError(f"predict_split is {predict_split!r}. It must be 'train' or 'test'.")
+        self.image_size = image_size
+        self.augmentation = augmentation
+        self.views = views
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.train_samples = train_samples
+        self.predict_split: Split = predict_split
+        self.num_workers = num_workers
+        self.seed = seed
+        self._splits: dict[Split, Images] = {}
+
+    # ------------------------------------------------------------------------ what each data set says of itself
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int | None:
+        """Number of classes; None for unlabelled data. Known before ``setup``."""
+
+    @property
+    @abstractmethod
+    def in_channels(self) -> int:
+        """Number of image channels. Known before ``setup``."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> list[float]:
+        """Mean of each channel, for images in [0, 1]. Known before ``setup``."""
+
+    @property
+    @abstractmethod
+    def std(self) -> list[float]:
+        """Standard deviation of each channel, for images in [0, 1]. Known before ``setup``."""
+
+    @abstractmethod
+    def load(self, split: Split) -> Images:
+        """Open the images of a split. Called once for each split, in every process that needs it."""
+
+    # -------------------------------------------------------------------------------------------------- loaders
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Open the splits that a stage (fit, validate, test or predict) needs, so that errors come early."""
+        needed: dict[str, tuple[Split, ...]] = {"fit": ("train", "test"), "predict": (self.predict_split,)}
+        for split in needed.get(stage, ("test",)):
+            self.images(split)
+
+    def images(self, split: Split) -> Images:
+        """Return the images of a split, opened at the first call."""
+        if split not in self._splits:
+            self._splits[split] = self.load(split)
+        return self._splits[split]
+
+    def positions(self, split: Split) -> Tensor:
+        """Return the samples of a split that are used, as positions in it, int64 (n,), ascending.
+
+        Raises:
+            ValueError: ``train_samples`` is below 1 or above the number of training samples.
+        """
+        available = len(self.images(split).labels)
+        if split == "test" or self.train_samples is None:
+            return torch.arange(available)
+        if not 1 <= self.train_samples <= available:
+            raise ValueError(
+                f"train_samples is {self.train_samples}. It must lie between 1 and {available}, the number of training "
+                "samples."
+            )
+        generator = keyed_generator(_SUBSET_SEED, "subset")
+        return torch.randperm(available, generator=generator)[: self.train_samples].sort().values
+
+    @override
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of this process's rows of the shuffled global batches."""
+        replicas, rank = self._place()
+        sampler = GlobalBatchSampler(
+            self.positions("train"), self.batch_size, seed=self.seed, num_replicas=replicas, rank=rank
+        )
+        return self._loader(self.images("train"), sampler, self.augmentation)
+
+    @override
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of this process's part of the evaluation split."""
+        return self._evaluation_loader("test")
+
+    @override
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the same as :meth:`val_dataloader`."""
+        return self._evaluation_loader("test")
+
+    @override
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of this process's part of ``predict_split``, as in evaluation."""
+        return self._evaluation_loader(self.predict_split)
+
+    def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        replicas, rank = self._place()
+        sampler = EvaluationSampler(self.positions(split), self.eval_batch_size, num_replicas=replicas, rank=rank)
+        return self._loader(self.images(split), sampler, None)
+
+    def _place(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _loader(
+        self, images: Images, sampler: GlobalBatchSampler | EvaluationSampler, augmentation: Augmentation | None
+    ) -> DataLoader[Batch]:
+        if isinstance(images, InMemoryImages):
+            # Lightning advises more workers: taking rows of an array in memory is faster without any.
+            warnings.filterwarnings("ignore", r"The '\w+' does not have many workers", PossibleUserWarning)
+        return _LateLoader(
+            _BatchDataset(images, augmentation, self.views, self.seed),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            # A generator of its own: otherwise each pass would draw a number from the global one.
+            generator=keyed_generator(self.seed, "loader"),
+        )
+
+    # ---------------------------------------------------------------------------------------------------- views
+
+    @override
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make the views of a batch on its device; what is not a :class:`Batch` passes unchanged."""
+        if not isinstance(batch, Batch):
+            return batch
+        return Views(self._make_views(batch), batch.labels, batch.number, batch.indices)
+
+    def _make_views(self, batch: Batch) -> Tensor:
+        if batch.parameters is None:
+            return fit_square(batch.images, self.image_size)
+        if batch.images.ndim == 5:
+            return colour(batch.images, batch.parameters)
+        return augment(batch.images, batch.parameters, self.image_size)
+
+
+def fit_square(images: Tensor, size: int) -> Tensor:
+    """Bring images to a size for evaluation: their central square, resized where it has another size.
+
+    Args:
+        images: uint8 (B, C, H, W).
+        size: side S of the result in pixels.
+
+    Returns:
+        float32 (B, C, S, S) in [0, 1].
+    """
+    height, width = images.shape[-2:]
+    if height == width == size:
+        return to_float(images)
+    side = min(height, width)
+    box = torch.tensor([(height - side) // 2, (width - side) // 2, side, side], device=images.device)
+    with full_precision(images.device):
+        return crop_resize(images, box.expand(len(images), 4), size)

@@ -1,0 +1,300 @@
+"""The LightningModule of the model: views → backbone → projector → rectifier → objective, with linear probes beside it.
+
+Shape suffixes: V views, B samples of this process, C channels, S side of an image, F encoder features, D projector features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from typing_extensions import override
+
+from rectified_lpjepa.data.batches import Views
+from rectified_lpjepa.distributed import AllGatherDDPStrategy
+from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.functional.randomness import keyed_seed
+from rectified_lpjepa.metrics.features import FeatureStatistics, predicted_statistics
+from rectified_lpjepa.networks import Backbone, Projector, Rectifier, rectify
+from rectified_lpjepa.objectives import Objective, Shard
+from rectified_lpjepa.optim import Optimizer
+from rectified_lpjepa.probe import LinearProbe
+
+_SAMPLED_ROWS = 4096
+
+
+def _class_path(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+class Features(NamedTuple):
+    """What the model says of a batch of images."""
+
+    encoder: Tensor
+    """Output of the backbone, (B, F)."""
+    projector: Tensor
+    """Output of the projector behind the rectifier, (B, D)."""
+
+
+class RectifiedLpJEPA(LightningModule):
+    """A joint-embedding model whose projector features follow a target distribution (arXiv 2602.01456).
+
+    Two augmented views of each image pass the backbone, the projector and the rectifier; the objective pulls the views
+    together and the features' distribution to the target. Linear probes learn on detached encoder and projector
+    features at the same time and never touch the model's gradients.
+
+    Args:
+        objective: loss on the projector features of all views, such as :class:`~rectified_lpjepa.objectives.RDMReg`.
+        backbone: which timm model, and how it is built.
+        projector: widths of the projector.
+        rectifier: what follows the projector: ``relu``; ``rep_relu`` (forward of ReLU, gradient of GELU); ``none``.
+        optimizer: optimiser, learning rates and schedule.
+        view_passes: ``each`` sends every view through the network in a forward pass of its own, so that batch
+            normalisation sees one view at a time (as the paper does); ``joint`` pools the statistics of all views.
+        num_classes: number of labels; None for unlabelled data, then there are no probes.
+        image_size: side of the square images in pixels.
+        in_channels: number of image channels.
+        mean: mean of each channel, for images in [0, 1].
+        std: standard deviation of each channel.
+        batch_size: images of one batch over all processes.
+        seed: seed of the run, from which every draw follows.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        objective: Objective,
+        backbone: Backbone = Backbone(),
+        projector: Projector = Projector(),
+        rectifier: Rectifier = "relu",
+        optimizer: Optimizer = Optimizer(),
+        view_passes: Literal["each", "joint"] = "each",
+        num_classes: int | None = None,
+        image_size: int = 32,
+        in_channels: int = 3,
+        mean: list[float] = [0.0],  # noqa: B006 - a list, as configuration files give it; never changed
+        std: list[float] = [1.0],  # noqa: B006
+        batch_size: int = 256,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(
+            {
+                "_instantiator": "lightning.pytorch.cli.instantiate_module",
+                "objective": {"class_path": _class_path(objective), "init_args": objective.init_args},
+                "backbone": asdict(backbone),
+                "projector": asdict(projector),
+                "rectifier": rectifier,
+                "optimizer": asdict(optimizer),
+                "view_passes": view_passes,
+                "num_classes": num_classes,
+                "image_size": image_size,
+                "in_channels": in_channels,
+                "mean": mean,
+                "std": std,
+                "batch_size": batch_size,
+                "seed": seed,
+            },
+            logger=False,
+        )
+        self.objective = objective
+        self.optimizer_settings = optimizer
+        self.rectifier: Rectifier = rectifier
+        self.view_passes = view_passes
+        self.batch_size = batch_size
+        self.seed = seed
+        # The weights, too, are a function of the seed, whatever was drawn before.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(keyed_seed(seed, "weights"))
+            self.backbone = backbone.build(image_size, in_channels).to(memory_format=torch.channels_last)
+            self.projector = projector.build(self.backbone.num_features)
+            self.probes = nn.ModuleDict()
+            if num_classes is not None:
+                self.probes["encoder"] = LinearProbe(self.backbone.num_features, num_classes)
+                self.probes["projector"] = LinearProbe(projector.out_dim, num_classes)
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.feature_statistics = FeatureStatistics(projector.out_dim)
+        self._projector_dim = projector.out_dim
+        self._samples: list[Tensor] = []
+        self._sampled: Tensor | None = None
+        self._predicted: dict[int, dict[str, float]] = {}
+
+    @property
+    def law(self) -> GeneralizedGaussian | RectifiedGeneralizedGaussian:
+        """The distribution that each projector feature is asked to follow."""
+        return self.objective.law
+
+    def _named_probes(self) -> Iterator[tuple[str, LinearProbe]]:
+        for name, probe in self.probes.items():
+            assert isinstance(probe, LinearProbe)
+            yield name, probe
+
+    @override
+    def forward(self, images: Tensor) -> Features:
+        """Compute the features of images (B, C, S, S), floating point in [0, 1]; the model normalises."""
+        normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        encoder = self.backbone(normalised)
+        return Features(encoder, rectify(self.projector(encoder), self.rectifier))
+
+    # ------------------------------------------------------------------------------------------------ training
+
+    @override
+    def setup(self, stage: str) -> None:
+        strategy = self.trainer.strategy
+        if stage == "fit" and self.trainer.world_size > 1 and not isinstance(strategy, AllGatherDDPStrategy):
+            raise ValueError(
+                f"You train on {self.trainer.world_size} processes with the strategy {type(strategy).__name__}, which "
+                "does not gather features, so that each process would match the target with its own part of the batch "
+                "alone. HINT: set `--trainer.strategy ddp_all_gather`."
+            )
+
+    @override
+    def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
+        # Dropout and drop-path draw from the global generator: they, too, become a function of seed, step and place.
+        torch.manual_seed(keyed_seed(self.seed, "network", batch.number, self.trainer.global_rank))
+
+    @override
+    def training_step(self, batch: Views, batch_idx: int) -> dict[str, Any]:
+        views_VBCSS = batch.images
+        if self.view_passes == "each":
+            passes = [self(images) for images in views_VBCSS]
+            features = Features(*(torch.stack(parts) for parts in zip(*passes, strict=True)))
+        else:
+            joint = self(views_VBCSS.flatten(0, 1))
+            features = Features(*(part.unflatten(0, views_VBCSS.shape[:2]) for part in joint))
+
+        strategy, shard = self.trainer.strategy, Shard()
+        gathered_VBD = features.projector
+        if isinstance(strategy, AllGatherDDPStrategy):
+            gathered_VBD, shard = strategy.gather_views(features.projector), strategy.shard
+        output = self.objective(features.projector, gathered_VBD, seed=self.seed, step=batch.number, shard=shard)
+
+        loss = output.loss
+        terms = {"loss": loss.detach(), **output.parts}
+        for name, probe in self._named_probes():
+            cross_entropy = self._train_probe(name, probe, getattr(features, name), batch.labels)
+            loss = loss + cross_entropy
+            terms[f"probe_{name}"] = cross_entropy.detach()
+        self.log_dict(
+            {f"train/{name}": value for name, value in terms.items()},
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=views_VBCSS.shape[1],
+        )
+        self.log_dict({f"step/{name}": value for name, value in terms.items()}, on_step=True, on_epoch=False)
+        return {"loss": loss, "terms": terms}
+
+    def _train_probe(self, name: str, probe: LinearProbe, features_VBK: Tensor, labels: Tensor) -> Tensor:
+        logits_VBC = probe(features_VBK)
+        probe.train_accuracy.update(logits_VBC.detach().flatten(0, 1), labels.repeat(len(logits_VBC)))
+        for key, metric in probe.train_accuracy.items():
+            self.log(f"train/probe_{name}/{key}", metric, on_step=False, on_epoch=True, batch_size=len(labels))
+        return probe.loss(logits_VBC, labels)
+
+    @override
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        optimizer, scheduler = self.optimizer_settings.build(
+            {"backbone": self.backbone, "projector": self.projector},
+            dict(self.probes.items()),
+            total_batch=self._total_batch,
+            total_steps=total_steps,
+            steps_per_epoch=max(1, total_steps // max(1, self.trainer.max_epochs or 1)),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def _total_batch(self) -> int:
+        """Images of one optimiser step, over all processes and all accumulated batches."""
+        return int(self.batch_size * self.trainer.accumulate_grad_batches)
+
+    def facts(self) -> dict[str, Any]:
+        """Say what decides the numbers of this run, as plain values by name; valid once training has started."""
+        optimizer = self.trainer.optimizers[0]
+        accumulated = self.trainer.accumulate_grad_batches
+        return {
+            "backbone": self.hparams["backbone"]["name"],
+            "parameters": sum(p.numel() for p in self.parameters()),
+            **self.objective.description(),
+            "optimizer": self.optimizer_settings.name,
+            "images per step": self._total_batch,
+            "distribution matched over": f"{self.batch_size} images"
+            + (f", the {accumulated} accumulated batches each by themselves" if accumulated > 1 else ""),
+            "processes": self.trainer.world_size,
+            "peak learning rates": {group["name"]: group["initial_lr"] for group in optimizer.param_groups},
+            "steps": int(self.trainer.estimated_stepping_batches),
+            "seed": self.seed,
+        }
+
+    # ---------------------------------------------------------------------------------------------- evaluation
+
+    @override
+    def on_validation_epoch_start(self) -> None:
+        self.feature_statistics.reset()
+        self._samples = []
+
+    @override
+    def validation_step(self, batch: Views, batch_idx: int) -> None:
+        features = self(batch.images)
+        z_BD = features.projector.float()
+        self.feature_statistics.update(z_BD)
+        if sum(len(part) for part in self._samples) < _SAMPLED_ROWS:
+            self._samples.append(z_BD)
+        for name, probe in self._named_probes():
+            probe.validation_accuracy.update(probe(getattr(features, name)), batch.labels)
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        self._sampled = torch.cat(self._samples)[:_SAMPLED_ROWS].cpu() if self._samples else None
+        self._samples = []
+        split = "test" if self.trainer.testing else "val"
+        metrics: dict[str, Any] = {}
+        for name, probe in self._named_probes():
+            accuracies = probe.validation_accuracy.compute()
+            metrics |= {f"{split}/probe_{name}/{key}": value for key, value in accuracies.items()}
+            probe.validation_accuracy.reset()
+        measured = self.feature_statistics.compute()
+        predicted = self._predict_statistics(int(self.feature_statistics.distribution().rows))
+        for key, value in measured.items():
+            group = "sparsity" if key in ("l0", "l1") else "features"
+            metrics |= {f"{split}/{group}/{key}": value, f"{split}/{group}/{key}_target": predicted[key]}
+        # The metrics have already been reduced over the processes, so the values are the same everywhere.
+        self.log_dict(metrics)
+
+    test_step = validation_step
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _predict_statistics(self, num_samples: int) -> dict[str, float]:
+        if num_samples not in self._predicted:
+            self._predicted[num_samples] = predicted_statistics(self.law, self._projector_dim, num_samples)
+        return self._predicted[num_samples]
+
+    def validation_features(self) -> Tensor | None:
+        """Return up to 4096 rows of this process's projector features in the last evaluation, float32 (n, D) on the CPU."""
+        return self._sampled
+
+    @override
+    def predict_step(self, batch: Views, batch_idx: int) -> dict[str, Tensor]:
+        features = self(batch.images)
+        return {**features._asdict(), "labels": batch.labels, "indices": batch.indices}
+
+    # ---------------------------------------------------------------------------------------------- resumption
+
+    @override
+    def on_train_start(self) -> None:
+        # What was configured counts, not what a checkpoint brought along (the same, unless the run was forked).
+        if self.trainer.ckpt_path is not None:
+            optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+            assert isinstance(scheduler, LambdaLR)
+            self.optimizer_settings.reapply(optimizer, scheduler, total_batch=self._total_batch)

@@ -1,0 +1,183 @@
+"""How sparse features are and how they are distributed, and what the target law predicts for it.
+
+Shape suffixes: B samples of a batch, D features.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from typing_extensions import override
+
+from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.functional.randomness import keyed_generator
+from rectified_lpjepa.functional.sparsity import l1_sparsity
+
+
+class FeatureDistribution(NamedTuple):
+    """Counts of features over all samples and processes, on the device."""
+
+    rows: Tensor
+    """Number n of samples, int64 ()."""
+    unit_activity: Tensor
+    """Share of the samples in which a unit is not zero, float64 (D,)."""
+    zeros: Tensor
+    """Number of features that are exactly zero, int64 ()."""
+    histogram: Tensor
+    """Number of non-zero features in each bin, int64 (num_bins,); with ``zeros`` it sums to n · D."""
+    edges: Tensor
+    """Edges of the bins, float64 (num_bins + 1,)."""
+
+
+class FeatureStatistics(Metric):
+    """Statistics of features z of shape (B, D), accumulated on the device without waiting for it.
+
+    * ``l0`` = mean over samples of ‖z‖₀ / D, the share of non-zero features;
+    * ``l1`` = mean over samples of (‖z‖₁ / ‖z‖₂)² / D, where a sample without any active feature counts 0;
+    * ``mean`` of all features;
+    * ``variance``, the mean over units of each unit's (biased) variance;
+    * ``dead_units``, the share of units that are zero in every sample;
+    * ``zero_rows``, the share of samples whose features are all zero.
+
+    Sums are kept in float64 and counts in int64, and both add up over processes. Before the first update all statistics
+    are NaN.
+
+    Args:
+        dim: number D of features.
+        num_bins: number of bins of the histogram of non-zero features.
+        low: lower edge of the first bin, which also counts everything below.
+        high: upper edge of the last bin, which also counts everything above.
+
+    Raises:
+        ValueError: ``dim`` or ``num_bins`` below one, or ``low`` not below ``high``.
+
+    Example:
+        >>> statistics = FeatureStatistics(dim=4)
+        >>> statistics.update(torch.tensor([[0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]))
+        >>> {name: value.item() for name, value in statistics.compute().items()}
+        {'l0': 0.25, 'l1': 0.25, 'mean': 0.25, 'variance': 0.125, 'dead_units': 0.5, 'zero_rows': 0.5}
+    """
+
+    is_differentiable = False
+    higher_is_better = None
+    full_state_update = False
+
+    rows: Tensor
+    zero_rows: Tensor
+    active_counts: Tensor
+    sums: Tensor
+    square_sums: Tensor
+    l1_sum: Tensor
+    histogram: Tensor
+
+    def __init__(self, dim: int, num_bins: int = 200, low: float = -10.0, high: float = 10.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if dim < 1 or num_bins < 1:
+            raise ValueError(f"FeatureStatistics(dim={dim}, num_bins={num_bins}): both must be at least 1.")
+        if not low < high:
+            raise ValueError(f"FeatureStatistics(low={low}, high={high}): low must be below high.")
+        self.dim, self.num_bins, self.low, self.high = dim, num_bins, low, high
+        counts = {"rows": (), "zero_rows": (), "active_counts": (dim,), "histogram": (num_bins,)}
+        totals = {"sums": (dim,), "square_sums": (dim,), "l1_sum": ()}
+        for shapes, dtype in ((counts, torch.int64), (totals, torch.float64)):
+            for name, shape in shapes.items():
+                self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+
+    @override
+    def update(self, z: Tensor) -> None:
+        """Add a batch of features.
+
+        Args:
+            z: (B, D), floating point.
+
+        Raises:
+            ValueError: the features are of another shape.
+        """
+        if z.ndim != 2 or z.shape[1] != self.dim:
+            raise ValueError(f"FeatureStatistics(dim={self.dim}) takes features (B, {self.dim}), not {tuple(z.shape)}.")
+        z_BD = z.detach().double()
+        active_BD = z_BD != 0
+        self.rows += len(z_BD)
+        self.zero_rows += (~active_BD.any(dim=1)).sum()
+        self.active_counts += active_BD.sum(dim=0)
+        self.sums += z_BD.sum(dim=0)
+        self.square_sums += z_BD.square().sum(dim=0)
+        self.l1_sum += l1_sparsity(z_BD) * len(z_BD)
+        self.histogram.scatter_add_(0, self._bins(z_BD).flatten(), active_BD.flatten().long())
+
+    def _bins(self, z_BD: Tensor) -> Tensor:
+        """Find the bin of each feature, int64 (B, D); never outside the histogram, also for NaN and infinities."""
+        position_BD = (z_BD - self.low) / (self.high - self.low) * self.num_bins
+        return position_BD.nan_to_num(nan=0.0).clamp(0, self.num_bins - 1).long()
+
+    @override
+    def compute(self) -> dict[str, Tensor]:
+        """Compute the statistics.
+
+        Returns:
+            The six statistics by name, float64 scalars.
+        """
+        mean_D = self.sums / self.rows
+        # Rounding can leave a constant unit's variance slightly below zero.
+        variance_D = (self.square_sums / self.rows - mean_D.square()).clamp_min(0.0)
+        dead_units = (self.active_counts == 0).double().mean()
+        return {
+            "l0": self.active_counts.sum().double() / (self.rows * self.dim),
+            "l1": self.l1_sum / self.rows,
+            "mean": mean_D.mean(),
+            "variance": variance_D.mean(),
+            "dead_units": dead_units.where(self.rows > 0, torch.nan),
+            "zero_rows": self.zero_rows.double() / self.rows,
+        }
+
+    def distribution(self) -> FeatureDistribution:
+        """Give the counts behind the statistics, summed over processes (a collective: call it on all of them)."""
+        with self.sync_context():
+            return FeatureDistribution(
+                rows=self.rows.clone(),
+                unit_activity=self.active_counts.double() / self.rows,
+                zeros=self.rows * self.dim - self.active_counts.sum(),
+                histogram=self.histogram.clone(),
+                edges=torch.linspace(
+                    self.low, self.high, self.num_bins + 1, dtype=torch.float64, device=self.histogram.device
+                ),
+            )
+
+
+def predicted_statistics(
+    law: GeneralizedGaussian | RectifiedGeneralizedGaussian,
+    dim: int,
+    num_samples: int,
+    seed: int = 0,
+    monte_carlo_rows: int = 4096,
+) -> dict[str, float]:
+    """Predict the statistics of :class:`FeatureStatistics` for independent features that follow the target exactly.
+
+    With ρ the law's active fraction, l0 is ρ, the expected share of dead units (1 − ρ)^n, that of all-zero rows
+    (1 − ρ)^D; mean and variance are the law's. All but l1 are closed forms.
+
+    Args:
+        law: distribution of each feature, with scalar parameters.
+        dim: number D of features.
+        num_samples: number n of samples over which the statistics will be taken.
+        seed: key of the draw behind l1.
+        monte_carlo_rows: rows of D draws over which l1 is averaged, which sets its standard error.
+
+    Returns:
+        Predicted value of each statistic by name.
+    """
+    rows = law.sample(
+        (monte_carlo_rows, dim), generator=keyed_generator(seed, "l1 of the target", device=law.loc.device)
+    )
+    active_fraction = float(law.active_fraction)
+    return {
+        "l0": active_fraction,
+        "l1": float(l1_sparsity(rows)),
+        "mean": float(law.mean),
+        "variance": float(law.variance),
+        "dead_units": (1.0 - active_fraction) ** num_samples,
+        "zero_rows": (1.0 - active_fraction) ** dim,
+    }

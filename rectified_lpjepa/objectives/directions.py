@@ -1,0 +1,104 @@
+"""Which directions an objective projects features onto, and which of them belong to this process.
+
+Shape suffixes: V views, B samples of all processes, D features, N directions.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from rectified_lpjepa.functional.directions import (
+    eigen_directions,
+    eigen_rows,
+    orthogonal_directions,
+    random_directions,
+)
+from rectified_lpjepa.functional.precision import at_least_float32
+from rectified_lpjepa.functional.randomness import keyed_generator
+from rectified_lpjepa.functional.sharding import Shard
+
+DirectionKind = Literal["random", "orthogonal", "eigen", "eigen_bottom_half"]
+
+_BLOCK_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The unit directions of one step, redrawn every step and shared by the views unless they are eigenvectors.
+
+    Random rows are drawn in blocks, each from a generator keyed by (run seed, step, block): a process draws the blocks
+    of its own share alone, and no row depends on the number of processes.
+
+    Attributes:
+        kind: ``random``, uniform on the sphere; ``orthogonal``, random orthonormal bases; ``eigen``, the eigenvectors
+            of each view's feature covariance over the global batch, filled up with random ones;
+            ``eigen_bottom_half``, the same with only the half of the eigenvectors that has the least variance.
+        num: number of directions N of all processes together, at least 1.
+
+    Raises:
+        ValueError: if the kind is unknown or ``num`` is below 1.
+    """
+
+    kind: DirectionKind = "random"
+    num: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(DirectionKind):
+            raise ValueError(
+                f"Unknown kind of directions {self.kind!r}; choose from {', '.join(get_args(DirectionKind))}."
+            )
+        if self.num < 1:
+            raise ValueError(f"The number of directions must be at least 1, got {self.num}.")
+
+    def draw(self, gathered_VBD: Tensor, *, seed: int, step: int, shard: Shard = Shard()) -> list[Tensor]:
+        """Draw one process's share of the directions of a step.
+
+        Args:
+            gathered_VBD: features (V, B, D) of the global batch.
+            seed: seed of the run.
+            step: number of the step, 0-based.
+            shard: which process this is.
+
+        Returns:
+            The share in parts, together the rows ``shard.rows(num)`` of the whole: (V, n, D) eigenvectors where the
+            share has some, then the others, (n, D) with n ≥ 0; detached, at least float32, on the features' device.
+
+        Raises:
+            ValueError: if there are fewer directions than eigenvectors.
+        """
+        num_eigen = self._num_eigen(*gathered_VBD.shape[1:])
+        rows = shard.rows(self.num)
+        parts = []
+        if rows.start < num_eigen and rows:
+            eigen_VKD = eigen_directions(gathered_VBD, bottom_half=self.kind == "eigen_bottom_half")
+            parts.append(eigen_VKD[:, rows.start : rows.stop])
+        others = range(max(rows.start, num_eigen) - num_eigen, max(rows.stop, num_eigen) - num_eigen)
+        parts.append(self._draw_blocks(others, self.num - num_eigen, gathered_VBD, seed=seed, step=step))
+        return parts
+
+    def _num_eigen(self, batch: int, dim: int) -> int:
+        if self.kind not in ("eigen", "eigen_bottom_half"):
+            return 0
+        num_eigen = len(eigen_rows(batch, dim, bottom_half=self.kind == "eigen_bottom_half"))
+        if self.num < num_eigen:
+            raise ValueError(
+                f"You asked for {self.num} directions of kind {self.kind!r}, but a batch of {batch} samples with {dim} "
+                f"features has {num_eigen} eigen directions. HINT: set the number of directions to at least "
+                f"{num_eigen}, or use kind 'random'."
+            )
+        return num_eigen
+
+    def _draw_blocks(self, rows: range, total: int, like_VBD: Tensor, *, seed: int, step: int) -> Tensor:
+        """Return the given rows of ``total`` keyed ones: draw the blocks they lie in, and cut."""
+        dim, dtype, device = like_VBD.shape[-1], at_least_float32(like_VBD), like_VBD.device
+        # A block of orthogonal directions holds whole bases.
+        block_rows = max(dim, _BLOCK_ROWS // dim * dim) if self.kind == "orthogonal" else _BLOCK_ROWS
+        draw = orthogonal_directions if self.kind == "orthogonal" else random_directions
+        blocks = [torch.empty(0, dim, dtype=dtype, device=device)]
+        for first in range(rows.start // block_rows * block_rows, rows.stop, block_rows):
+            generator = keyed_generator(seed, "directions", step, first // block_rows, device=device)
+            block = draw(min(block_rows, total - first), dim, generator=generator, dtype=dtype, device=device)
+            blocks.append(block[max(rows.start - first, 0) : rows.stop - first])
+        return torch.cat(blocks)

@@ -1,0 +1,57 @@
+"""What an objective is: a loss on the projector features of all views.
+
+Shape suffixes: V views, B samples of this process, W processes, D features.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.functional.sharding import Shard
+
+Law = GeneralizedGaussian | RectifiedGeneralizedGaussian
+
+
+class ObjectiveOutput(NamedTuple):
+    """The loss of one step and what it is made of."""
+
+    loss: Tensor
+    """Scalar to minimise. Averaged over the processes, by gradients or for a log, it is that of the global batch."""
+    parts: dict[str, Tensor]
+    """The terms by name: detached scalars before weighting."""
+
+
+class Objective(nn.Module, ABC):
+    """A loss on projector features z (V, B, D).
+
+    Every random draw is a function of (seed, step), so that all processes agree without talking.
+    """
+
+    @abstractmethod
+    def forward(self, z: Tensor, gathered: Tensor, *, seed: int, step: int, shard: Shard = Shard()) -> ObjectiveOutput:
+        """Compute the loss.
+
+        Args:
+            z: features (V, B, D) of this process.
+            gathered: features (V, W·B, D) of all processes in the order of their ranks, with a gradient to every
+                process; ``z`` itself for one process.
+            seed: seed of the run.
+            step: number of the step, 0-based.
+            shard: which process this is.
+        """
+
+    @property
+    @abstractmethod
+    def init_args(self) -> dict[str, Any]:
+        """The constructor's arguments as plain numbers, strings, lists and dicts."""
+
+    @property
+    @abstractmethod
+    def law(self) -> Law:
+        """The distribution that each feature is asked to follow: theory beside the measurements."""
+
+    @abstractmethod
+    def description(self) -> dict[str, str | int | float]:
+        """Return the facts worth printing at the start of a run, by name."""

@@ -1,0 +1,102 @@
+"""The distribution that every projector feature is asked to follow."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.functional import generalized_gaussian as gg
+
+
+@dataclass(frozen=True)
+class Target:
+    """A (rectified) generalised Gaussian, the same for every feature, features independent of each other.
+
+    Attributes:
+        p: shape > 0; 2 is the normal law, 1 the Laplace law.
+        mu: location before rectification. None means 0, or what ``active_fraction`` asks for.
+        active_fraction: expected fraction of non-zero features in (0, 1), as another way to say ``mu``.
+        sigma: scale > 0; ``gn`` gives unit variance before rectification, ``rgn`` unit variance after it.
+        rectified: whether negative values become zero.
+
+    Raises:
+        ValueError: if a value is out of its range or two of them contradict each other.
+    """
+
+    p: float = 2.0
+    mu: float | None = None
+    active_fraction: float | None = None
+    sigma: Literal["gn", "rgn"] | float = "gn"
+    rectified: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.p > 0 and math.isfinite(self.p)):
+            raise ValueError(f"The target's shape p must be a finite number above 0, got {self.p}.")
+        if self.mu is not None and not math.isfinite(self.mu):
+            raise ValueError(f"The target's location mu must be a finite number, got {self.mu}.")
+        if isinstance(self.sigma, str):
+            if self.sigma not in ("gn", "rgn"):
+                raise ValueError(f"The target's scale sigma must be 'gn', 'rgn' or a number, got {self.sigma!r}.")
+        elif not (self.sigma > 0 and math.isfinite(self.sigma)):
+            raise ValueError(f"The target's scale sigma must be a finite number above 0, got {self.sigma}.")
+        if self.active_fraction is not None:
+            if not 0 < self.active_fraction < 1:
+                raise ValueError(
+                    f"The target's active fraction must lie strictly between 0 and 1, got {self.active_fraction}."
+                )
+            if self.mu is not None:
+                raise ValueError(
+                    f"You set both mu={self.mu} and active_fraction={self.active_fraction}, but each determines the "
+                    "other. HINT: leave one of them out."
+                )
+            if not self.rectified:
+                raise ValueError(
+                    f"You set active_fraction={self.active_fraction} for a target that is not rectified, whose "
+                    "features are all non-zero. HINT: set mu instead, or rectified=true."
+                )
+
+    @cached_property
+    def resolved_mu(self) -> float:
+        """The location μ in effect."""
+        if self.active_fraction is not None:
+            return float(gg.mu_for_active_fraction(self.p, self.active_fraction, self.sigma))
+        return 0.0 if self.mu is None else float(self.mu)
+
+    @cached_property
+    def resolved_sigma(self) -> float:
+        """The scale σ in effect."""
+        if self.sigma == "gn":
+            return float(gg.sigma_gn(self.p))
+        if self.sigma == "rgn":
+            return float(gg.sigma_rgn(self.p, self.resolved_mu))
+        return float(self.sigma)
+
+    def law(self) -> GeneralizedGaussian | RectifiedGeneralizedGaussian:
+        """Return the law of one feature, with float64 scalar parameters."""
+        p, mu, sigma = torch.tensor([self.p, self.resolved_mu, self.resolved_sigma], dtype=torch.float64)
+        return (RectifiedGeneralizedGaussian if self.rectified else GeneralizedGaussian)(p, mu, sigma)
+
+    def sample(
+        self,
+        shape: tuple[int, ...],
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Draw independent features.
+
+        Args:
+            shape: shape of the sample.
+            generator: source of randomness on ``device``; None uses the global one.
+            dtype: float32 or float64.
+            device: where to draw; None means the generator's device, or the default one.
+        """
+        draws = gg.sample(
+            self.p, self.resolved_mu, self.resolved_sigma, shape, generator=generator, dtype=dtype, device=device
+        )
+        return draws.clamp_min_(0.0) if self.rectified else draws

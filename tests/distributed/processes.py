@@ -1,0 +1,118 @@
+"""Run a function in several real processes that talk through gloo, for tests.
+
+A hang, a process that dies and an exception all fail the caller, and no process is left behind.
+"""
+
+import multiprocessing
+import pickle
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+# Processes are forked from a server that has imported the slow packages once, and nothing else.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["rectified_lpjepa.distributed", "rectified_lpjepa.objectives"])
+
+
+class ProcessFailedError(RuntimeError):
+    """A process raised, died or did not finish in time."""
+
+
+def run_processes(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 60.0) -> list[Any]:
+    """Call ``function(rank, world_size, *args)`` in every process of a gloo group.
+
+    Args:
+        function: defined at the top of an importable module.
+        world_size: number of processes.
+        *args: further arguments, to be pickled.
+        timeout: seconds until all processes must have finished.
+
+    Returns:
+        What the processes returned, by rank.
+
+    Raises:
+        ProcessFailedError: if a process raised, ended without a result or with another exit code than 0, or ran longer
+            than ``timeout``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        receivers, processes = [], []
+        for rank in range(world_size):
+            receiver, sender = _CONTEXT.Pipe(duplex=False)
+            arguments = (sender, Path(folder) / "rendezvous", timeout, function, rank, world_size, args)
+            process = _CONTEXT.Process(target=_worker, args=arguments, daemon=True)
+            process.start()
+            sender.close()
+            receivers.append(receiver)
+            processes.append(process)
+        try:
+            results = _receive(receivers, time.monotonic() + timeout)
+            for rank, process in enumerate(processes):
+                process.join(timeout)
+                if process.exitcode != 0:
+                    raise ProcessFailedError(f"Rank {rank} returned, then ended with exit code {process.exitcode}.")
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+    return results
+
+
+def _receive(receivers: list[Connection], deadline: float) -> list[Any]:
+    results: dict[int, Any] = {}
+    failures: dict[int, str] = {}
+    while len(results) + len(failures) < len(receivers):
+        waiting = {receiver: rank for rank, receiver in enumerate(receivers) if rank not in results | failures}
+        ready = wait(list(waiting), timeout=max(0.0, deadline - time.monotonic()))
+        if not ready:
+            failures |= dict.fromkeys(waiting.values(), "did not finish in time.")
+        for receiver in ready:
+            rank = waiting[receiver]
+            try:
+                succeeded, result = pickle.loads(receiver.recv_bytes())
+            except EOFError:
+                succeeded, result = False, "died without a result."
+            (results if succeeded else failures)[rank] = result
+        if failures:
+            # One failed process soon fails the others: a moment later the message shows the cause among them.
+            deadline = min(deadline, time.monotonic() + 2)
+    if failures:
+        raise ProcessFailedError("\n".join(f"Rank {rank} {failures[rank]}" for rank in sorted(failures)))
+    return [results[rank] for rank in range(len(receivers))]
+
+
+def _worker(
+    sender: Connection,
+    rendezvous: Path,
+    timeout: float,
+    function: Callable[..., Any],
+    rank: int,
+    world_size: int,
+    args: tuple[Any, ...],
+) -> None:
+    torch.set_num_threads(1)
+    try:
+        dist.init_process_group(
+            "gloo",
+            init_method=f"file://{rendezvous}",
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=timeout),
+        )
+        with warnings.catch_warnings(action="error"):
+            result = function(rank, world_size, *args)
+        # Pickled here, by value: torch would otherwise pass tensors through memory that ends with this process.
+        message = pickle.dumps((True, result))
+        dist.destroy_process_group()
+    except Exception:
+        sender.send_bytes(pickle.dumps((False, f"raised:\n{traceback.format_exc()}")))
+        raise SystemExit(1) from None
+    sender.send_bytes(message)

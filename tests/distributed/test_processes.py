@@ -1,0 +1,44 @@
+import multiprocessing.util
+import os
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+from processes import ProcessFailedError, run_processes
+
+
+def misbehave(rank, world_size, how):
+    if rank == 1:
+        if how == "raise":
+            raise KeyError("broken on purpose")
+        if how == "die":
+            os._exit(3)
+        if how == "hang":
+            time.sleep(100)
+    if how == "exit code":
+        # After the result has been sent, while Python shuts down.
+        multiprocessing.util.Finalize(None, os._exit, args=(7,), exitpriority=0)
+    total = torch.tensor(float(rank))
+    if how != "wait for nobody":
+        dist.all_reduce(total)
+    return total, world_size
+
+
+def test_results_come_back_by_rank():
+    assert run_processes(misbehave, 2, "not") == [(torch.tensor(1.0), 2)] * 2
+    assert run_processes(misbehave, 2, "wait for nobody") == [(torch.tensor(0.0), 2), (torch.tensor(1.0), 2)]
+
+
+@pytest.mark.parametrize(
+    ("how", "message", "timeout"),
+    [
+        ("raise", r"(?s)Rank 1 raised:.*KeyError: 'broken on purpose'", 30),
+        ("die", "Rank 1 died without a result", 30),
+        ("hang", "Rank 1 did not finish in time", 2),
+        ("exit code", r"Rank \d returned, then ended with exit code 7", 30),
+    ],
+)
+def test_failures_fail_the_caller(how, message, timeout):
+    with pytest.raises(ProcessFailedError, match=message):
+        run_processes(misbehave, 2, how, timeout=timeout)

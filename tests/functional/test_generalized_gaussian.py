@@ -1,0 +1,378 @@
+"""GN and RGN against scipy.stats.gennorm, numerical integration, published values, and their own identities."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special, stats
+from scipy.integrate import quad
+
+from rectified_lpjepa.functional import generalized_gaussian as gg
+
+SHAPES = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0]
+GRID = [(p, mu, sigma) for p in SHAPES for mu, sigma in [(0.0, 1.0), (1.3, 0.4), (-2.1, 1.7), (-0.3, 2.0)]]
+
+shapes = st.floats(0.25, 8)
+locations = st.floats(-6, 6)
+scales = st.floats(0.05, 20)
+examples = settings(max_examples=80, deadline=None, derandomize=True)
+
+
+def gennorm(p: float, mu: float, sigma: float):
+    return stats.gennorm(beta=p, loc=mu, scale=sigma * p ** (1 / p))
+
+
+def f64(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+class TestAgainstScipy:
+    @pytest.mark.parametrize(("p", "mu", "sigma"), GRID)
+    def test_log_prob_cdf_icdf(self, p, mu, sigma):
+        reference = gennorm(p, mu, sigma)
+        x = mu + sigma * np.array([-9.0, -3.0, -1.0, -0.2, 0.0, 0.3, 1.0, 2.5, 9.0])
+        np.testing.assert_allclose(gg.log_prob(torch.from_numpy(x), p, mu, sigma), reference.logpdf(x), rtol=1e-11)
+        np.testing.assert_allclose(gg.cdf(torch.from_numpy(x), p, mu, sigma), reference.cdf(x), rtol=1e-11, atol=1e-15)
+        q = np.array([1e-9, 1e-3, 0.2, 0.49, 0.5, 0.6, 0.97, 0.9999])
+        np.testing.assert_allclose(gg.icdf(torch.from_numpy(q), p, mu, sigma), reference.ppf(q), rtol=1e-9, atol=1e-9)
+
+    @pytest.mark.parametrize(("p", "mu", "sigma"), GRID)
+    def test_variance_and_entropy(self, p, mu, sigma):
+        reference = gennorm(p, mu, sigma)
+        assert gg.variance(p, sigma).item() == pytest.approx(reference.var(), rel=1e-12)
+        assert gg.entropy(p, sigma).item() == pytest.approx(reference.entropy(), rel=1e-12)
+
+    def test_tails(self):
+        """Log-densities and left tails far beyond what a difference from one could show."""
+        assert gg.log_prob(-1e6, 1.0, 0.0, 1.0).item() == pytest.approx(-1e6 - math.log(2), rel=1e-15)
+        assert gg.log_prob(40.0, 8.0, 0.0, 1.0).item() == pytest.approx(-(40**8) / 8, rel=1e-11)
+        assert gg.cdf(-30.0, 2.0, 0.0, 1.0).item() == pytest.approx(stats.norm.cdf(-30), rel=1e-11)
+        assert gg.log_cdf(-1e4, 2.0, 0.0, 1.0).item() == pytest.approx(stats.norm.logcdf(-1e4), rel=1e-12)
+        assert gg.icdf(1e-300, 2.0, 0.0, 1.0).item() == pytest.approx(stats.norm.ppf(1e-300), rel=1e-11)
+        assert gg.icdf(1e-300, 1.0, 0.0, 1.0).item() == pytest.approx(math.log(2e-300), rel=1e-12)
+
+
+class TestAgainstIntegration:
+    """E g(X) 1{X > 0} by adaptive quadrature of the definition of the density."""
+
+    @staticmethod
+    def integral(weight, p: float, mu: float, sigma: float) -> float:
+        log_norm = (1 - 1 / p) * math.log(p) - math.log(2 * sigma) - math.lgamma(1 / p)
+        reach = sigma * (p * np.geomspace(4e-3, 700, 30)) ** (1 / p)
+        edges = np.unique(np.clip(np.concatenate([mu - reach, [mu], mu + reach, [0.0]]), 0, None))
+
+        def integrand(x: float) -> float:
+            log_density = log_norm - abs((x - mu) / sigma) ** p / p
+            return weight(x, log_density) * math.exp(log_density)
+
+        parts = (quad(integrand, lo, hi, epsabs=1e-14, epsrel=1e-10)[0] for lo, hi in itertools.pairwise(edges))
+        return math.fsum(parts)
+
+    @pytest.mark.parametrize(("p", "mu", "sigma"), [g for g in GRID if g[0] in (0.25, 0.75, 1.0, 2.0, 8.0)])
+    def test_moments_and_entropies(self, p, mu, sigma):
+        active = self.integral(lambda *_: 1.0, p, mu, sigma)
+        mean = self.integral(lambda x, _: x, p, mu, sigma)
+        second = self.integral(lambda x, _: x * x, p, mu, sigma)
+        cross_entropy = -self.integral(lambda _, log_density: log_density, p, mu, sigma)
+        assert gg.active_fraction(p, mu, sigma).item() == pytest.approx(active, rel=1e-8)
+        assert gg.rectified_mean(p, mu, sigma).item() == pytest.approx(mean, rel=1e-8)
+        assert gg.rectified_second_moment(p, mu, sigma).item() == pytest.approx(second, rel=1e-8)
+        assert gg.rectified_variance(p, mu, sigma).item() == pytest.approx(second - mean**2, rel=1e-7)
+        # The active part contributes −∫ f ln f, the point mass −(1 − ρ) ln(1 − ρ); H₁ is taken given activity.
+        silent = max(1 - active, 0.0)
+        assert gg.rectified_entropy(p, mu, sigma).item() == pytest.approx(
+            cross_entropy + special.entr(silent), rel=1e-7, abs=1e-8
+        )
+        assert gg.truncated_entropy(p, mu, sigma).item() == pytest.approx(
+            cross_entropy / active + math.log(active), rel=1e-7, abs=1e-8
+        )
+
+
+class TestPublishedValues:
+    @pytest.mark.parametrize(
+        ("mu", "expected"),
+        [
+            (1.0, [0.841, 0.878, 0.896, 0.921, 0.962]),
+            (0.0, [0.5, 0.5, 0.5, 0.5, 0.5]),
+            (-1.0, [0.159, 0.122, 0.104, 0.079, 0.038]),
+            (-2.0, [0.023, 0.030, 0.030, 0.026, 0.015]),
+        ],
+    )
+    def test_active_fractions(self, mu, expected):
+        p = f64(2, 1, 0.75, 0.5, 0.25)
+        np.testing.assert_allclose(gg.active_fraction(p, mu, gg.sigma_gn(p)), expected, atol=5.2e-4)
+
+    def test_active_fractions_far_out(self):
+        p = f64(2, 1, 0.75, 0.5, 0.25)
+        expected = [0.0013, 0.0072, 0.0094, 0.0109, 0.0081]
+        np.testing.assert_allclose(gg.active_fraction(p, -3.0, gg.sigma_gn(p)), expected, atol=5.1e-5)
+
+    def test_active_fractions_of_the_published_sweep(self):
+        mu = f64(1, 0.5, 0, -0.5, -1, -1.5, -2, -2.5, -3)
+        normal = [0.841, 0.691, 0.5, 0.309, 0.159, 0.067, 0.023, 0.006, 0.001]
+        laplace = [0.878, 0.753, 0.5, 0.247, 0.122, 0.060, 0.030, 0.015, 0.007]
+        np.testing.assert_allclose(gg.active_fraction(2.0, mu, gg.sigma_gn(2.0)), normal, atol=5.1e-4)
+        np.testing.assert_allclose(gg.active_fraction(1.0, mu, gg.sigma_gn(1.0)), laplace, atol=5.1e-4)
+
+    def test_sigma_gn(self):
+        expected = [1, 0.707107, 0.566148, 0.365148, 0.099252]
+        np.testing.assert_allclose(gg.sigma_gn(f64(2, 1, 0.75, 0.5, 0.25)), expected, atol=5.1e-7)
+
+    @pytest.mark.parametrize(
+        ("p", "expected", "active_at_minus_3"),
+        [
+            (2.0, [1.2046, 1.7129, 2.3003, 2.8641, 3.3999], 0.189),
+            (1.0, [0.8812, 1.1547, 1.4960, 1.8129, 2.1041], 0.120),
+        ],
+    )
+    def test_sigma_rgn(self, p, expected, active_at_minus_3):
+        sigma = gg.sigma_rgn(p, f64(1, 0, -1, -2, -3))
+        np.testing.assert_allclose(sigma, expected, atol=5.1e-5)
+        assert gg.active_fraction(p, -3.0, sigma[-1]).item() == pytest.approx(active_at_minus_3, abs=5.1e-4)
+
+    @pytest.mark.parametrize(
+        ("p", "mu", "entropy"), [(2.0, 0.0, 1.0560), (1.0, 0.0, 1.0199), (2.0, -1.0, 0.4915), (1.0, -1.0, 0.4494)]
+    )
+    def test_rectified_entropy(self, p, mu, entropy):
+        assert gg.rectified_entropy(p, mu, gg.sigma_gn(p)).item() == pytest.approx(entropy, abs=5.1e-5)
+
+    @pytest.mark.parametrize(("p", "mean", "variance"), [(2.0, 0.39894, 0.34085), (1.0, 0.35355, 0.375)])
+    def test_moments_at_zero(self, p, mean, variance):
+        sigma = gg.sigma_gn(p)
+        assert gg.rectified_mean(p, 0.0, sigma).item() == pytest.approx(mean, abs=5.1e-6)
+        assert gg.rectified_variance(p, 0.0, sigma).item() == pytest.approx(variance, abs=5.1e-6)
+
+
+class TestProperties:
+    @examples
+    @given(shapes, locations, scales, st.floats(1e-12, 1, exclude_max=True))
+    def test_cdf_inverts_icdf(self, p, mu, sigma, q):
+        # About its centre the law is probed relative to mu, where x itself is rounded.
+        x = gg.icdf(q, p, 0.0, sigma)
+        assert gg.cdf(x, p, 0.0, sigma).item() == pytest.approx(q, rel=1e-9)
+        assert gg.icdf(q, p, mu, sigma).item() == pytest.approx(x.item() + mu, rel=1e-12, abs=1e-12)
+
+    @examples
+    @given(shapes, locations, scales, st.lists(st.floats(-100, 100), min_size=2, max_size=20))
+    def test_cdf_is_monotone_and_bounded(self, p, mu, sigma, x):
+        cdf = gg.cdf(f64(*sorted(x)), p, mu, sigma)
+        assert (cdf.diff() >= 0).all()
+        assert (cdf >= 0).all()
+        assert (cdf <= 1).all()
+
+    @examples
+    @given(shapes, locations, scales)
+    def test_active_fraction_is_the_mass_above_zero(self, p, mu, sigma):
+        active = gg.active_fraction(p, mu, sigma).item()
+        assert active == pytest.approx(1 - gg.cdf(0.0, p, mu, sigma).item(), abs=1e-15)
+        assert active == pytest.approx(gennorm(p, mu, sigma).sf(0.0), rel=1e-9, abs=1e-15)
+
+    @examples
+    @given(shapes, st.floats(1e-9, 1 - 1e-9), st.one_of(st.sampled_from(["gn", "rgn"]), scales))
+    def test_mu_for_active_fraction_inverts_active_fraction(self, p, fraction, sigma):
+        mu = gg.mu_for_active_fraction(p, fraction, sigma)
+        scale = {"gn": gg.sigma_gn(p), "rgn": gg.sigma_rgn(p, mu)}[sigma] if isinstance(sigma, str) else sigma
+        assert gg.active_fraction(p, mu, scale).item() == pytest.approx(fraction, rel=1e-9)
+
+    @examples
+    @given(shapes, locations)
+    def test_rectified_variance_is_one_at_sigma_rgn(self, p, mu):
+        assert gg.rectified_variance(p, mu, gg.sigma_rgn(p, mu)).item() == pytest.approx(1, rel=1e-11)
+
+    @examples
+    @given(shapes, st.floats(-6, 6), scales)
+    def test_moments_and_entropies_over_the_whole_range(self, p, z, sigma):
+        mu = z * sigma
+        mean, second = gg.rectified_mean(p, mu, sigma), gg.rectified_second_moment(p, mu, sigma)
+        variance = gg.rectified_variance(p, mu, sigma)
+        assert mean >= max(mu, 0)
+        assert 0 <= variance <= gg.variance(p, sigma) * (1 + 1e-12)
+        assert variance.item() == pytest.approx((second - mean**2).item(), abs=1e-9 * max(second.item(), 1e-300))
+        # Of all laws on the half line with that mean the exponential has the largest entropy: H₁ ≤ 1 + ln E[X | X > 0].
+        active = gg.active_fraction(p, mu, sigma)
+        if active > 1e-300:
+            assert gg.truncated_entropy(p, mu, sigma) <= 1 + (mean / active).log() + 1e-9
+        assert gg.rectified_entropy(p, mu, sigma).isfinite()
+
+    def test_everything_vanishes_with_the_active_fraction(self):
+        p, mu, sigma = f64(8, 8, 2), f64(-3, -6, -60), f64(1, 1, 1)
+        for function in (
+            gg.active_fraction,
+            gg.rectified_mean,
+            gg.rectified_second_moment,
+            gg.rectified_variance,
+            gg.rectified_entropy,
+        ):
+            assert function(p, mu, sigma).tolist() == [0, 0, 0], function.__name__
+        # What little there is decays exponentially at rate |mu|^(p−1), so that its entropy tends to 1 − ln rate.
+        rate = mu.abs() ** (p - 1)
+        np.testing.assert_allclose(gg.truncated_entropy(p, mu, sigma), 1 - rate.log(), rtol=1e-3)
+
+    def test_scale_family(self):
+        """RGN(c μ, c σ) is c · RGN(μ, σ)."""
+        p, mu, sigma = f64(*SHAPES), f64(*np.linspace(-3, 3, len(SHAPES))), 0.8
+        torch.testing.assert_close(gg.rectified_mean(p, 3 * mu, 3 * sigma), 3 * gg.rectified_mean(p, mu, sigma))
+        torch.testing.assert_close(gg.rectified_variance(p, 3 * mu, 3 * sigma), 9 * gg.rectified_variance(p, mu, sigma))
+        shift = gg.truncated_entropy(p, 3 * mu, 3 * sigma) - gg.truncated_entropy(p, mu, sigma)
+        torch.testing.assert_close(shift, torch.full_like(shift, math.log(3)))
+
+
+class TestTypes:
+    FUNCTIONS = (
+        (gg.log_prob, (-0.3, 1.5, 0.2, 0.7)),
+        (gg.cdf, (-0.3, 1.5, 0.2, 0.7)),
+        (gg.log_cdf, (-9.0, 1.5, 0.2, 0.7)),
+        (gg.icdf, (0.3, 1.5, 0.2, 0.7)),
+        (gg.standard_quantile, (0.3, 1.5)),
+        (gg.variance, (1.5, 0.7)),
+        (gg.entropy, (1.5, 0.7)),
+        (gg.active_fraction, (1.5, -4.0, 0.7)),
+        (gg.rectified_mean, (1.5, -4.0, 0.7)),
+        (gg.rectified_second_moment, (1.5, -4.0, 0.7)),
+        (gg.rectified_variance, (1.5, -4.0, 0.7)),
+        (gg.rectified_entropy, (1.5, -4.0, 0.7)),
+        (gg.truncated_entropy, (1.5, -4.0, 0.7)),
+        (gg.sigma_gn, (1.5,)),
+        (gg.sigma_rgn, (1.5, -4.0)),
+        (gg.mu_for_active_fraction, (1.5, 0.1, 0.7)),
+    )
+
+    @pytest.mark.parametrize(("function", "arguments"), FUNCTIONS, ids=lambda v: getattr(v, "__name__", ""))
+    def test_float32_is_float64_rounded_once(self, function, arguments):
+        single = [torch.tensor([a, a]) for a in arguments]
+        result = function(*single)
+        assert result.dtype == torch.float32
+        assert result.shape == (2,)
+        assert torch.equal(result, function(*(a.double() for a in single)).float())
+
+    @pytest.mark.parametrize(("function", "arguments"), FUNCTIONS, ids=lambda v: getattr(v, "__name__", ""))
+    def test_numbers_give_a_float64_scalar(self, function, arguments):
+        result = function(*arguments)
+        assert result.dtype == torch.float64
+        assert result.shape == ()
+        assert torch.equal(result.expand(2), function(*(f64(a, a) for a in arguments)))
+
+    def test_dtypes_promote_as_in_pytorch(self):
+        x = torch.zeros(3)
+        assert gg.cdf(x, 2.0, f64(0.0).squeeze(), 1.0).dtype == torch.float32
+        assert gg.cdf(x, 2.0, f64(0.0), 1.0).dtype == torch.float64
+        assert gg.cdf(x.bfloat16(), 2.0, 0.0, 1.0).dtype == torch.float32
+        assert gg.cdf(x.long(), 2, 0, 1).dtype == torch.float32
+
+    def test_arguments_broadcast(self):
+        p, mu, sigma = f64(0.5, 2.0)[:, None, None], f64(-8.0, 0.0, 1.0)[:, None], f64(0.3, 1.0, 2.0, 3.0)
+        for function in (gg.active_fraction, gg.rectified_variance, gg.rectified_entropy):
+            table = function(p, mu, sigma)
+            assert table.shape == (2, 3, 4)
+            assert table[1, 0, 2] == function(2.0, -8.0, 2.0)
+        assert gg.sigma_rgn(p, mu)[1, 1, 0] == pytest.approx(gg.sigma_rgn(2.0, 0.0).item(), rel=1e-13)
+        assert gg.mu_for_active_fraction(p, f64(0.1, 0.9), "rgn").shape == (2, 1, 2)
+
+    def test_gradients(self):
+        x = torch.tensor([-2.2, -0.3, 0.4, 1.7], dtype=torch.float64, requires_grad=True)
+        mu, sigma = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.1, 0.8))
+        for p in (0.5, 1.0, 1.7, 2.0, 6.0):
+            for function in (gg.log_prob, gg.cdf, gg.log_cdf):
+                assert torch.autograd.gradcheck(
+                    lambda x, mu, sigma, f=function, p=p: f(x, p, mu, sigma), (x, mu, sigma)
+                )
+
+    @pytest.mark.parametrize("p", [0.25, 1.0, 1.5, 8.0])
+    def test_gradients_at_the_location_are_finite(self, p):
+        x = torch.tensor([0.5], requires_grad=True)
+        assert torch.autograd.grad(gg.log_prob(x, p, 0.5, 1.0), x)[0].item() == 0
+        density = gg.log_prob(0.5, p, 0.5, 1.0).exp().item()
+        assert torch.autograd.grad(gg.cdf(x, p, 0.5, 1.0), x)[0].item() == pytest.approx(density, rel=1e-6)
+
+
+class TestErrors:
+    @pytest.mark.parametrize("p", [0, -1.0, math.nan])
+    def test_shape_not_positive(self, p):
+        with pytest.raises(ValueError, match="p must be a positive number, got"):
+            gg.sigma_gn(p)
+
+    @pytest.mark.parametrize("sigma", [0.0, -2])
+    def test_scale_not_positive(self, sigma):
+        with pytest.raises(ValueError, match=f"sigma must be a positive number, got {sigma}"):
+            gg.active_fraction(2.0, 0.0, sigma)
+        with pytest.raises(ValueError, match=f"sigma must be a positive number, got {sigma}"):
+            gg.sample(2.0, 0.0, sigma, (3,))
+        with pytest.raises(ValueError, match=f"sigma must be a positive number, got {sigma}"):
+            gg.mu_for_active_fraction(2.0, 0.5, sigma)
+
+    @pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, math.nan])
+    def test_fraction_outside(self, fraction):
+        with pytest.raises(ValueError, match=f"fraction must lie strictly between 0 and 1, got {fraction}"):
+            gg.mu_for_active_fraction(2.0, fraction, "gn")
+
+    def test_unknown_scale(self):
+        with pytest.raises(ValueError, match="sigma must be a positive number, 'gn' or 'rgn', got 'unit'"):
+            gg.mu_for_active_fraction(2.0, 0.5, "unit")
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_draws(self, dtype):
+        with pytest.raises(TypeError, match=f"float32 or torch.float64, got dtype={dtype}"):
+            gg.sample(2.0, 0.0, 1.0, (3,), dtype=dtype)
+
+
+class TestSample:
+    @pytest.mark.parametrize("as_tensor", [False, True], ids=["number", "tensor"])
+    @pytest.mark.parametrize("p", SHAPES)
+    def test_kolmogorov_smirnov(self, p, as_tensor):
+        generator = torch.Generator().manual_seed(20)
+        x = gg.sample(torch.tensor(p) if as_tensor else p, -0.4, 1.3, (40_000,), generator=generator)
+        assert stats.kstest(x.double().numpy(), gennorm(p, -0.4, 1.3).cdf).pvalue > 1e-3
+
+    def test_kolmogorov_smirnov_can_fail(self):
+        x = gg.sample(1.0, 0.0, 1.0, (40_000,), generator=torch.Generator().manual_seed(20))
+        assert stats.kstest(x.double().numpy(), gennorm(1.15, 0.0, 1.0).cdf).pvalue < 1e-3
+
+    def test_parameters_broadcast_to_the_shape(self):
+        p, mu, sigma = torch.tensor([[0.7], [3.0]]), torch.tensor([-1.0, 2.0]), 0.5
+        x = gg.sample(p, mu, sigma, (20_000, 2, 2), generator=torch.Generator().manual_seed(3))
+        for i in range(2):
+            for j in range(2):
+                reference = gennorm(p[i, 0].item(), mu[j].item(), sigma)
+                assert stats.kstest(x[:, i, j].double().numpy(), reference.cdf).pvalue > 1e-3
+
+    @pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 3.0])
+    def test_the_generator_decides(self, p):
+        def draw(seed: int) -> torch.Tensor:
+            return gg.sample(p, 0.0, 1.0, (50,), generator=torch.Generator().manual_seed(seed))
+
+        before = torch.get_rng_state()
+        assert torch.equal(draw(1), draw(1))
+        assert not torch.equal(draw(1), draw(2))
+        assert torch.equal(torch.get_rng_state(), before)
+
+    @pytest.mark.parametrize("p", [1.0, 1.0001, 2.0])
+    def test_float32_tails_are_not_clipped(self, p):
+        """Two million draws reach the quantile 1 − 1e-6; in half precision they would stop short of it."""
+        x = gg.sample(p, 0.0, 1.0, (2**21,), generator=torch.Generator().manual_seed(4))
+        assert gg.standard_quantile(1 - 1e-6, p) < x.max() < gg.standard_quantile(1 - 1e-9, p)
+        assert gg.standard_quantile(1e-9, p) < x.min() < gg.standard_quantile(1e-6, p)
+
+    def test_dtype_device_and_gradient(self):
+        mu = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+        x = gg.sample(1.5, mu, 1.0, (2, 3))
+        assert (x.dtype, x.shape, x.requires_grad) == (torch.float32, (2, 3), False)
+        assert gg.sample(1.5, mu, 1.0, (2, 3), dtype=torch.float64).dtype == torch.float64
+        assert gg.sample(2.0, 0.0, 1.0, (2, 3), device="meta").device.type == "meta"
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    @pytest.mark.parametrize("p", SHAPES)
+    def test_cuda(self, p):
+        generator = torch.Generator("cuda").manual_seed(20)
+        x = gg.sample(p, -0.4, 1.3, (40_000,), generator=generator)
+        assert x.device.type == "cuda"
+        assert stats.kstest(x.double().cpu().numpy(), gennorm(p, -0.4, 1.3).cdf).pvalue > 1e-3
+        for function in (gg.log_prob, gg.cdf, gg.log_cdf):
+            torch.testing.assert_close(function(x, p, -0.4, 1.3).cpu(), function(x.cpu(), p, -0.4, 1.3))
+        mu = torch.linspace(-6, 6, 49, dtype=torch.float64, device="cuda")
+        for function in (gg.rectified_mean, gg.rectified_variance, gg.rectified_entropy, gg.active_fraction):
+            torch.testing.assert_close(function(p, mu, 1.0).cpu(), function(p, mu.cpu(), 1.0))
