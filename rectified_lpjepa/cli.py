@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
@@ -34,7 +33,7 @@ from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import run_loggers
 from rectified_lpjepa.objectives import Objective
-from rectified_lpjepa.run import Run, RunDirectory, identity, read_result
+from rectified_lpjepa.run import Run, RunDirectory, identity
 
 _EVALUATIONS = ("validate", "test", "predict")
 _TRACEBACK = "RECTIFIED_LPJEPA_TRACEBACK"
@@ -93,7 +92,11 @@ class _SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             self.parser.save(
-                self.config, Path(trainer.default_root_dir) / "config.yaml", skip_none=False, overwrite=True, multifile=False
+                self.config,
+                Path(trainer.default_root_dir) / "config.yaml",
+                skip_none=False,
+                overwrite=True,
+                multifile=False,
             )
 
 
@@ -134,9 +137,11 @@ class CLI(LightningCLI):
     @staticmethod
     @override
     def subcommands() -> dict[str, set[str]]:
-        # Resuming is the run directory's business, checkpoints are always read as plain weights, and the tables are ours.
+        # Resuming is the run directory's business, checkpoints are always read as plain weights, tables are ours.
         return {
-            command: skipped | {"weights_only", "verbose"} | ({"ckpt_path"} if command == "fit" else set())
+            command: skipped
+            | {"weights_only", "verbose", "return_predictions"}
+            | ({"ckpt_path"} if command == "fit" else set())
             for command, skipped in LightningCLI.subcommands().items()
         }
 
@@ -152,7 +157,8 @@ class CLI(LightningCLI):
         settings = self.config_init[self.subcommand].trainer
         kwargs["default_root_dir"] = str(self.directory.path)
         kwargs["plugins"] = [AtomicCheckpointIO(), *_as_list(settings.plugins)]
-        kwargs["callbacks"] = [*_as_list(settings.callbacks), RunSummary(), FiniteCheck(), ProgressBar(), FeatureWriter()]
+        own = [RunSummary(), FiniteCheck(), ProgressBar(), FeatureWriter()]
+        kwargs["callbacks"] = [*_as_list(settings.callbacks), *own]
         kwargs["enable_model_summary"] = bool(settings.enable_model_summary)
         self.checkpoint = None
         if self.subcommand == "fit":
@@ -182,7 +188,7 @@ class CLI(LightningCLI):
         self._show(self.directory.result)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
-        """Evaluate a checkpoint (the run's last one by default) on the validation set and compare with the run's own."""
+        """Evaluate a checkpoint (the run's last one by default) on the validation set."""
         checkpoint = self._evaluated(ckpt_path)
         (metrics,) = self.trainer.validate(model, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
         _say(result_table(metrics))
@@ -190,9 +196,7 @@ class CLI(LightningCLI):
         logged = None if result is None else {k: v for k, v in result["metrics"].items() if k.startswith("val/")}
         if logged is not None and checkpoint == str(self.directory.last_checkpoint):
             differing = [key for key in logged if metrics.get(key) != logged[key]]
-            _say(
-                f"differs from what training logged in: {', '.join(differing)}" if differing else "equal to what training logged"
-            )
+            _say(f"differs from training's log in: {', '.join(differing)}" if differing else "equal to training's log")
         self._show_figures()
 
     def test(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
@@ -202,14 +206,8 @@ class CLI(LightningCLI):
         )
         _say(result_table(metrics, "test"))
 
-    def predict(
-        self,
-        model: LightningModule,
-        datamodule: LightningDataModule,
-        ckpt_path: str | None = None,
-        return_predictions: bool | None = None,
-    ) -> None:
-        """Write the features of a checkpoint (the run's last one by default) to ``features.npz`` in the run directory."""
+    def predict(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
+        """Write the features of a checkpoint (the run's last one by default) to ``features.npz``."""
         self.trainer.predict(
             model, datamodule, return_predictions=False, ckpt_path=self._evaluated(ckpt_path), weights_only=True
         )
@@ -218,8 +216,8 @@ class CLI(LightningCLI):
         checkpoint = self.directory.last_checkpoint if ckpt_path is None else Path(ckpt_path)
         if not checkpoint.is_file():
             raise FileNotFoundError(
-                f"There is no checkpoint {checkpoint}. HINT: train first with `rectified-lpjepa fit` and the same options, "
-                "or name a checkpoint with `--ckpt_path`."
+                f"There is no checkpoint {checkpoint}. HINT: train first, with `rectified-lpjepa fit` and the same "
+                "options, or name a checkpoint with `--ckpt_path`."
             )
         return str(checkpoint)
 

@@ -1,6 +1,6 @@
-"""The LightningModule of the model: views → backbone → projector → rectifier → objective, with linear probes beside it.
+"""The LightningModule of the model: views → backbone → projector → rectifier → objective, with linear probes.
 
-Shape suffixes: V views, B samples of this process, C channels, S side of an image, F encoder features, D projector features.
+Shape suffixes: V views, B samples of this process, C channels, S side of an image, F encoder features, D projector ones.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ class RectifiedLpJEPA(LightningModule):
         return self._predicted[num_samples]
 
     def validation_features(self) -> Tensor | None:
-        """Return up to 4096 rows of this process's projector features in the last evaluation, float32 (n, D) on the CPU."""
+        """Return up to 4096 rows of this process's z in the last evaluation: float32 (n, D) on the CPU."""
         return self._sampled
 
     @override

@@ -40,7 +40,7 @@ def _take_rows(folder: Path, first_step: int) -> list[dict[str, float]]:
         with file.open(newline="", encoding="utf-8") as lines:
             for row in csv.DictReader(lines):
                 if int(row["step"]) < first_step:
-                    numbers = {key: float(value) for key, value in row.items() if value and key not in ("step", "epoch")}
-                    rows.append({**numbers, "step": int(row["step"]), "epoch": int(row["epoch"])})
+                    numbers = {key: value for key, value in row.items() if value}
+                    rows.append({key: (int if key in ("step", "epoch") else float)(v) for key, v in numbers.items()})
     shutil.rmtree(folder, ignore_errors=True)
     return rows

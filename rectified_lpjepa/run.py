@@ -1,8 +1,8 @@
 """A run directory is an identity: its name and a stored hash come from the configuration and the seed.
 
-Keys are of two kinds. Identity keys (model, target, objective, data, batch, optimiser, schedule, epochs, seed) decide what
-the numbers of a run mean; continuing a run with another value is refused. Runtime keys (devices, nodes, workers, loggers,
-paths) may change from start to start.
+Keys are of two kinds. Identity keys (model, target, objective, data, batch, optimiser, schedule, epochs, seed) decide
+what the numbers of a run mean; continuing a run with another value is refused. Runtime keys (devices, nodes, workers,
+loggers, paths) may change from start to start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from rectified_lpjepa.files import write_text_atomically
+from rectified_lpjepa.files import write_text
 
 _IDENTITY_TRAINER_KEYS = (
     "max_epochs",
@@ -156,7 +156,7 @@ class RunDirectory:
     def _claim(self) -> None:
         if self.run.fresh and (self.path / "identity.json").exists():
             shutil.rmtree(self.path)
-        write_text_atomically(self.path / "identity.json", json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
+        write_text(self.path / "identity.json", json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
 
 
 def read_result(path: Path) -> dict[str, Any] | None:

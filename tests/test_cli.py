@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rectified_lpjepa.callbacks import RunCheckpoint
 from rectified_lpjepa.cli import main
+from rectified_lpjepa.objectives import RDMReg
 
 TINY = """
 seed_everything: 3
@@ -40,7 +42,7 @@ data:
 """
 
 
-class Stopped(Exception):
+class StopError(Exception):
     """A run that ends in the middle."""
 
 
@@ -114,7 +116,7 @@ def test_a_run_leaves_everything_in_its_directory_and_validates_to_the_same_numb
 
     monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
     main(["validate", "--ckpt_path", str(directory / "checkpoints" / "last.ckpt")])
-    assert "equal to what training logged" in capsys.readouterr().out
+    assert "equal to training's log" in capsys.readouterr().out
 
     command("test", directory=directory)
     assert "encoder probe, top-1" in capsys.readouterr().out
@@ -143,11 +145,11 @@ def test_a_run_stopped_after_an_epoch_goes_on_bit_for_bit(
 
     def save_and_stop(self: RunCheckpoint, trainer: Any, pl_module: Any) -> None:
         save(self, trainer, pl_module)
-        raise Stopped
+        raise StopError
 
     with monkeypatch.context() as patch:
         patch.setattr(RunCheckpoint, "on_train_epoch_end", save_and_stop)
-        with pytest.raises(Stopped):
+        with pytest.raises(StopError):
             command("fit", directory=parts)
     assert checkpoint(parts)["global_step"] == 3
     torch.rand(17)  # what the process drew in between must not matter
@@ -232,23 +234,20 @@ def test_values_out_of_range_are_refused_with_a_message(
     with pytest.raises(SystemExit) as stop:
         command("fit", *arguments, directory=tmp_path / "run")
     assert stop.value.code in (1, 2)
-    import re
-
     assert re.search(message, capsys.readouterr().err)
 
 
 def test_a_diverged_run_says_step_term_and_rate_and_keeps_the_last_good_checkpoint(
     command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rectified_lpjepa.objectives import RDMReg
-
     forward = RDMReg.forward
 
     def diverge(self: RDMReg, z: torch.Tensor, gathered: torch.Tensor, *, step: int, **key: Any) -> Any:
         output = forward(self, z, gathered, step=step, **key)
         if step < 4:
             return output
-        return output._replace(loss=output.loss * torch.nan, parts=output.parts | {"rdmreg": output.loss.detach() * torch.nan})
+        spoilt = output.loss * torch.nan
+        return output._replace(loss=spoilt, parts=output.parts | {"rdmreg": spoilt.detach()})
 
     monkeypatch.setattr(RDMReg, "forward", diverge)
     directory = tmp_path / "run"

@@ -53,7 +53,7 @@ def test_a_step_never_waits_for_the_device():
 
 def gradients(with_probes):
     torch.manual_seed(0)
-    backbone = Backbone(small_image_stem=True, kwargs={"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 8]}).build(16)
+    backbone = Backbone(small_stem_stride=1, kwargs={"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 8]}).build(16)
     projector = Projector(hidden_dim=8, out_dim=8).build(backbone.num_features)
     images, labels = torch.randn(6, 3, 16, 16), torch.tensor([0, 1, 2, 0, 1, 2])
     encoded = backbone(images)

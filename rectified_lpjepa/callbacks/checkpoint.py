@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 import zlib
@@ -15,6 +14,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from typing_extensions import override
+
+from rectified_lpjepa.files import atomic_write
 
 LAST = "last.ckpt"
 
@@ -41,20 +42,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         if storage_options is not None:
             raise TypeError(f"AtomicCheckpointIO has no storage_options, got {storage_options!r}: leave them out.")
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A fixed name: what a killed process left behind is overwritten by the next write instead of piling up.
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
+        with atomic_write(Path(path)) as file:
+            torch.save(checkpoint, file)
 
     @override
     def load_checkpoint(
@@ -151,17 +140,6 @@ class RunCheckpoint(ModelCheckpoint):
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir).resolve() / "checkpoints")
         return Path(self.dirpath)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` durable (POSIX; other systems cannot open a folder and need not)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_integrity(path: Path) -> None:

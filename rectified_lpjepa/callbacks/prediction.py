@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from rectified_lpjepa.files import atomic_write
+
 Arrays = dict[str, NDArray[Any]]
 
 _DTYPES: dict[str, type[np.generic]] = {
@@ -97,15 +99,8 @@ def _merged(batches: list[Arrays]) -> Arrays:
 
 
 def _save(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes the keywords for its own flag
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub takes the keywords for its own flag
 
 
 def _load(path: Path) -> Arrays:

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 import rectified_lpjepa
-from rectified_lpjepa.files import write_text_atomically
+from rectified_lpjepa.files import write_text
 
 _ROWS = (
     ("encoder probe, top-1", "probe_encoder/top1", "{:.2%}"),
@@ -60,7 +60,7 @@ class RunSummary(pl.Callback):
         self._started = time.monotonic()
         facts: dict[str, Any] = pl_module.facts()  # type: ignore[operator]
         if trainer.is_global_zero:
-            write_text_atomically(
+            write_text(
                 Path(trainer.default_root_dir) / "summary.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
             )
         width = max(len(key) for key in facts)
@@ -86,7 +86,7 @@ class RunSummary(pl.Callback):
                 "python": platform.python_version(),
             },
         }
-        write_text_atomically(Path(trainer.default_root_dir) / "result.json", json.dumps(result, indent=2) + "\n")
+        write_text(Path(trainer.default_root_dir) / "result.json", json.dumps(result, indent=2) + "\n")
 
     @override
     def state_dict(self) -> dict[str, Any]:

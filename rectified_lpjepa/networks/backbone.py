@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 import timm
 from timm.models import get_pretrained_cfg_value, is_model_in_modules
@@ -71,8 +71,8 @@ class Backbone:
 
     Args:
         name: architecture by timm's name, such as ``resnet18``, ``vit_small_patch16_224`` or ``convnext_small``.
-        small_image_stem: for ResNets on small images: a 3×3 first convolution of stride 1 and padding 1 in place of the
-            7×7 one of stride 2, and no max-pooling.
+        small_stem_stride: for ResNets on small images: a 3×3 first convolution of this stride and padding 1 in place of
+            the 7×7 one of stride 2, and no max-pooling. 1 is the usual stem for CIFAR; 2 is four times as fast.
         kwargs: further arguments of the timm model, such as ``{patch_size: 4}`` or ``{layers: [1, 1, 1, 1]}``.
 
     Raises:
@@ -80,7 +80,7 @@ class Backbone:
     """
 
     name: str = "resnet18"
-    small_image_stem: bool = False
+    small_stem_stride: Literal[1, 2] | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,10 +91,10 @@ class Backbone:
             raise ValueError(f"timm has no architecture {self.name!r}. {hint}")
         for key in self.kwargs.keys() & _SET_HERE.keys():
             raise ValueError(f"Backbone(kwargs={{{key!r}: …}}) cannot be set: {_SET_HERE[key]}. Remove it.")
-        if self.small_image_stem and not self._is_resnet:
+        if self.small_stem_stride is not None and not self._is_resnet:
             raise ValueError(
-                f"Backbone(small_image_stem=True) is for ResNets, and {self.name!r} is none. Leave it out; for a ViT "
-                "on small images set a smaller patch, such as kwargs={'patch_size': 4}."
+                f"Backbone(small_stem_stride={self.small_stem_stride}) is for ResNets, and {self.name!r} is none. "
+                "Leave it out; for a ViT on small images set a smaller patch, such as kwargs={'patch_size': 4}."
             )
 
     @property
@@ -126,7 +126,7 @@ class Backbone:
         except TypeError as error:
             raise TypeError(f"timm cannot build {self.name!r} with kwargs={self.kwargs}: {error}") from error
         self._check_patches(model, image_size)
-        if self.small_image_stem:
+        if self.small_stem_stride is not None:
             self._replace_stem(model, in_channels)
         return Encoder(model, image_size, in_channels)
 
@@ -143,10 +143,17 @@ class Backbone:
     def _replace_stem(self, model: Any, in_channels: int) -> None:
         if not isinstance(model.conv1, nn.Conv2d):
             raise ValueError(
-                f"Backbone(small_image_stem=True) replaces a single first convolution, and {self.name!r} starts with "
-                "several. Choose a ResNet with a plain stem, such as resnet18 or resnet50."
+                f"Backbone(small_stem_stride={self.small_stem_stride}) replaces a single first convolution, and "
+                f"{self.name!r} starts with several. Choose a ResNet with a plain stem, such as resnet18 or resnet50."
             )
-        conv = nn.Conv2d(in_channels, model.conv1.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
+        conv = nn.Conv2d(
+            in_channels,
+            model.conv1.out_channels,
+            kernel_size=3,
+            stride=self.small_stem_stride or 1,
+            padding=1,
+            bias=False,
+        )
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as timm starts the others
         model.conv1 = conv
         model.maxpool = nn.Identity()

@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -14,6 +16,10 @@ def training_requests(
     requests = list(sampler)
     assert len(requests) == len(sampler)
     return requests
+
+
+def all_indices(requests: Iterable[BatchRequest]) -> list[int]:
+    return [index for request in requests for index in request.indices]
 
 
 def evaluation_requests(n: int, batch_size: int, world: int) -> list[list[BatchRequest]]:
@@ -33,7 +39,7 @@ def test_ranks_together_take_the_batches_of_one_process(world: int) -> None:
     assert len(single) == n // batch_size
     for number, whole in enumerate(single):
         shares = [requests[number] for requests in ranks]
-        assert sum((share.indices for share in shares), []) == whole.indices
+        assert all_indices(shares) == whole.indices
         assert [share.start for share in shares] == [rank * batch_size // world for rank in range(world)]
         assert {(share.epoch, share.number, share.global_batch) for share in shares} == {
             (epoch, epoch * (n // batch_size) + number, batch_size)
@@ -41,7 +47,7 @@ def test_ranks_together_take_the_batches_of_one_process(world: int) -> None:
 
 
 def test_an_epoch_is_a_permutation_without_its_incomplete_end() -> None:
-    seen = sum((request.indices for request in training_requests(103, 8, 1, 0)), [])
+    seen = all_indices(training_requests(103, 8, 1, 0))
     assert len(seen) == len(set(seen)) == 96
     assert set(seen) <= set(range(103))
     assert seen != sorted(seen)
@@ -58,7 +64,7 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     order = torch.randperm(64, generator=keyed_generator(1, "order", 2)).tolist()
     for batch_size in (16, 32):
         requests = training_requests(64, batch_size, 1, 0, seed=1, epoch=2)
-        assert sum((request.indices for request in requests), []) == order
+        assert all_indices(requests) == order
 
 
 def test_only_the_given_positions_are_drawn() -> None:
@@ -74,7 +80,7 @@ def test_only_the_given_positions_are_drawn() -> None:
 @pytest.mark.parametrize(("n", "batch_size"), [(103, 16), (100, 100), (7, 512), (5, 1), (4, 3), (103, 1), (9, 4)])
 def test_evaluation_covers_every_sample_once_and_leaves_no_batch_empty(n: int, batch_size: int, world: int) -> None:
     ranks = evaluation_requests(n, batch_size, world)
-    indices = [index for requests in ranks for request in requests for index in request.indices]
+    indices = [index for requests in ranks for index in all_indices(requests)]
     assert sorted(indices) == list(range(n))
     assert len({len(requests) for requests in ranks}) == 1
     sizes = [len(request.indices) for requests in ranks for request in requests]

@@ -13,8 +13,8 @@ TINY_CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 16, 32, 64]}
 
 FAMILIES = {
     "resnet": Backbone("resnet18", kwargs=TINY_RESNET),
-    "resnet with small-image stem": Backbone("resnet18", small_image_stem=True, kwargs=TINY_RESNET),
-    "bottleneck resnet": Backbone("resnet50", small_image_stem=True, kwargs=TINY_RESNET),
+    "resnet with small-image stem": Backbone("resnet18", small_stem_stride=1, kwargs=TINY_RESNET),
+    "bottleneck resnet": Backbone("resnet50", small_stem_stride=1, kwargs=TINY_RESNET),
     "vit": Backbone("vit_small_patch16_224", kwargs=TINY_VIT),
     "vit with average pooling": Backbone("vit_small_patch16_224", kwargs={**TINY_VIT, "global_pool": "avg"}),
     "convnext": Backbone("convnext_small", kwargs=TINY_CONVNEXT),
@@ -37,9 +37,9 @@ def test_each_family_builds_and_all_its_parameters_get_gradients(family, in_chan
     ("backbone", "image_size", "num_features"),
     [
         (Backbone("resnet18"), 224, 512),
-        (Backbone("resnet18", small_image_stem=True), 32, 512),
+        (Backbone("resnet18", small_stem_stride=1), 32, 512),
         (Backbone("resnet50"), 224, 2048),
-        (Backbone("resnet50", small_image_stem=True), 32, 2048),
+        (Backbone("resnet50", small_stem_stride=1), 32, 2048),
         (Backbone("vit_small_patch16_224"), 224, 384),
         (Backbone("vit_small_patch16_224"), 96, 384),
         (Backbone("vit_small_patch16_224", kwargs={"patch_size": 4}), 32, 384),
@@ -75,7 +75,7 @@ def test_the_last_norm_of_a_resnet_block_starts_at_one_unless_asked_otherwise():
 
 def test_the_small_image_stem_keeps_the_resolution_and_starts_like_the_other_convolutions():
     torch.manual_seed(0)
-    model = Backbone("resnet18", small_image_stem=True).build(32, in_channels=1).model
+    model = Backbone("resnet18", small_stem_stride=1).build(32, in_channels=1).model
     stem = model.maxpool(model.conv1(torch.randn(2, 1, 32, 32)))
     assert stem.shape == (2, 64, 32, 32)
     assert model.conv1.bias is None
@@ -87,7 +87,7 @@ def test_weights_follow_the_seed():
     def build(seed):
         torch.manual_seed(seed)
         return torch.cat(
-            [p.flatten() for p in Backbone(small_image_stem=True, kwargs=TINY_RESNET).build(32).parameters()]
+            [p.flatten() for p in Backbone(small_stem_stride=1, kwargs=TINY_RESNET).build(32).parameters()]
         )
 
     assert torch.equal(build(0), build(0))
@@ -148,6 +148,6 @@ def test_patches_that_do_not_tile_the_image_are_refused(image_size, patch_size):
 
 def test_the_small_image_stem_is_for_plain_resnets():
     with pytest.raises(ValueError, match="for ResNets, and 'convnext_small' is none"):
-        Backbone("convnext_small", small_image_stem=True)
+        Backbone("convnext_small", small_stem_stride=1)
     with pytest.raises(ValueError, match="'resnet18d' starts with several"):
-        Backbone("resnet18d", small_image_stem=True).build(32)
+        Backbone("resnet18d", small_stem_stride=1).build(32)
