@@ -60,10 +60,9 @@ class ImageNet100DataModule(ImageFolderDataModule):
         folder = self._folder(split)
         if missing := [name for name in self.classes if not (folder / name).is_dir()]:
             raise FileNotFoundError(
-                f"{folder.absolute()} has no folder {missing[0]} ({len(missing)} of the "
-                f"{len(self.classes)} classes are missing). Expected the layout of ILSVRC-2012, one folder a class, named "
-                "by its WordNet identifier. Validation images that lie in a single folder must first be moved into folders "
-                "of their classes."
+                f"{folder.absolute()} lacks {missing[0]} ({len(missing)} of the {len(self.classes)} classes are "
+                "missing). Expected the layout of ILSVRC-2012: one folder a class, named by its WordNet identifier. "
+                "Validation images that lie in a single folder must first be moved into folders of their classes."
             )
         files = list_classes(folder, self.classes)
         found = sum(map(len, files.values()))

@@ -26,9 +26,6 @@ from rectified_lpjepa.data.augmentations import augment
 from rectified_lpjepa.data.module import fit_square
 from rectified_lpjepa.functional.randomness import keyed_generator
 
-# What Lightning and torch say to each other.
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
-
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "devices": 1,
@@ -116,7 +113,8 @@ def test_digits_know_their_facts_before_setup() -> None:
 
 def test_a_training_batch_and_its_views() -> None:
     module = DigitsDataModule(batch_size=32, seed=3, views=3)
-    batch = next(iter(module.train_dataloader()))
+    batch = list(module.train_dataloader())[5]
+    assert batch.number == 5
     assert batch.images.shape == (32, 1, 8, 8)
     assert batch.images.dtype == torch.uint8
     source = module.images("train")
@@ -275,6 +273,16 @@ def test_the_epoch_of_a_resumed_run_reaches_loaders_with_workers(tmp_path: Path)
     assert [batch.number for batch in resumed.train_batches] == [2, 3]
     for got, wanted in zip(resumed.train_batches, whole.train_batches[2:], strict=True):
         assert torch.equal(got.images, wanted.images)
+
+
+def test_in_memory_data_needs_no_workers_and_lightning_does_not_ask_for_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As on a machine with many cores; a warning would be an error here.
+    monkeypatch.setattr("lightning.pytorch.trainer.connectors.data_connector.suggested_max_num_workers", lambda _: 8)
+    fit(1)
+    module, trainer = Recorder(), Trainer(**QUIET)
+    trainer.predict(module, datamodule=DigitsDataModule())
 
 
 def test_validate_test_and_predict_see_every_sample_once() -> None:

@@ -82,7 +82,7 @@ def test_missing_classes_are_named(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for name in names[:98]:
             (tmp_path / split / name).mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=rf"no folder {names[98]} \(2 of the 100 classes are missing"):
+    with pytest.raises(FileNotFoundError, match=rf"lacks {names[98]} \(2 of the 100 classes are missing"):
         imagenet_module(tmp_path).setup("fit")
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*train"):
         imagenet_module(tmp_path / "nowhere").setup("fit")

@@ -193,6 +193,22 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         NpzDataModule(path)
 
 
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("an array was unpickled",))
+
+
+def test_nothing_is_unpickled_even_where_the_headers_look_right(tmp_path: Path) -> None:
+    path = Path(write(tmp_path, arrays()))
+    np.save(tmp_path / "bomb.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(path) as good, zipfile.ZipFile(tmp_path / "bad.npz", "w") as bad:
+        bad.write(tmp_path / "bomb.npy", "x_train")  # NumPy prefers this name to the one with its ending
+        for name in good.namelist():
+            bad.writestr(name, good.read(name))
+    with pytest.raises(ValueError, match=r"bad\.npz cannot be read"):
+        NpzDataModule(str(tmp_path / "bad.npz")).setup("fit")
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_damaged_content_is_noticed(tmp_path: Path, save: Any) -> None:
     path = tmp_path / "data.npz"
