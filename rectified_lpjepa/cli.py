@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import os
 import re
 import sys
@@ -94,7 +95,7 @@ class _SaveConfig(SaveConfigCallback):
             self.parser.save(
                 self.config,
                 Path(trainer.default_root_dir) / "config.yaml",
-                skip_none=False,
+                skip_unset=False,
                 overwrite=True,
                 multifile=False,
             )
@@ -114,6 +115,7 @@ class CLI(LightningCLI):
             parser_class=Parser,
             args=list(args) if args is not None else None,
             auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # the model keeps its own hyper-parameters
             trainer_defaults={"use_distributed_sampler": False},
         )
 
@@ -152,7 +154,7 @@ class CLI(LightningCLI):
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
-        plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))
+        plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False, skip_validation=True))
         self.directory = RunDirectory(self.config_init[self.subcommand].run, identity(plain))
         settings = self.config_init[self.subcommand].trainer
         kwargs["default_root_dir"] = str(self.directory.path)
@@ -257,6 +259,15 @@ def _with_config_of_checkpoint(arguments: list[str]) -> list[str]:
     return [arguments[0], "--config", str(config), *arguments[1:]] if config.is_file() else arguments
 
 
+def _quiet_lightning() -> None:
+    """Leave of Lightning's messages those that a user can act on."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Lightning 2.6 calls older names of torch and jsonargparse.
+    warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -268,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = _with_config_of_checkpoint(list(sys.argv[1:] if arguments is None else arguments))
     sys.argv[1:] = given
-    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+    _quiet_lightning()
     try:
         CLI()
     except (ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:

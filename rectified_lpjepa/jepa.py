@@ -1,6 +1,6 @@
 """The LightningModule of the model: views → backbone → projector → rectifier → objective, with linear probes.
 
-Shape suffixes: V views, B samples of this process, C channels, S side of an image, F encoder features, D projector ones.
+Shape suffixes: V views, B samples of this process, C channels, S side of an image, F encoder features, D projector's.
 """
 
 from __future__ import annotations

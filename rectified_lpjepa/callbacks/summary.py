@@ -12,7 +12,6 @@ from typing import Any
 import lightning
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 import rectified_lpjepa
@@ -58,13 +57,13 @@ class RunSummary(pl.Callback):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = time.monotonic()
-        facts: dict[str, Any] = pl_module.facts()  # type: ignore[operator]
+        facts: dict[str, Any] = {"hardware": _hardware(trainer), **pl_module.facts()}  # type: ignore[operator]
         if trainer.is_global_zero:
             write_text(
                 Path(trainer.default_root_dir) / "summary.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
             )
-        width = max(len(key) for key in facts)
-        rank_zero_info("\n".join(f"{key:<{width}}  {_readable(value)}" for key, value in facts.items()))
+            width = max(len(key) for key in facts)
+            print("\n".join(f"{key:<{width}}  {_readable(value)}" for key, value in facts.items()))  # noqa: T201
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
