@@ -23,7 +23,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup ## train on scanned digits, validate, draw (about a minute)
-	@$(BIN)/rectified-lpjepa demo
+	@$(BIN)/rectified-lpjepa fit --config configs/digits.yaml --run.fresh true
+	@echo "validating the checkpoint"
+	@$(BIN)/rectified-lpjepa validate --config configs/digits.yaml
 
 test: setup ## run the whole test suite with coverage
 	@$(BIN)/coverage erase

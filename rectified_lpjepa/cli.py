@@ -113,6 +113,10 @@ class CLI(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
             parser_class=Parser,
+            parser_kwargs={
+                "description": "Pretrain, measure and reproduce Rectified LpJEPA: sparse, non-negative image features. "
+                "Try: rectified-lpjepa fit --config configs/digits.yaml"
+            },
             args=list(args) if args is not None else None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # the model keeps its own hyper-parameters

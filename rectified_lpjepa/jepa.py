@@ -5,6 +5,7 @@ Shape suffixes: V views, B samples of this process, C channels, S side of an ima
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Literal, NamedTuple
@@ -31,6 +32,13 @@ _SAMPLED_ROWS = 4096
 
 def _class_path(thing: object) -> str:
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
+
+
+def _with_lists(value: Any) -> Any:
+    """Make lists of tuples at any depth: checkpoints hold numbers, strings, lists and dicts alone."""
+    if isinstance(value, dict):
+        return {key: _with_lists(part) for key, part in value.items()}
+    return [_with_lists(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 class Features(NamedTuple):
@@ -64,6 +72,9 @@ class RectifiedLpJEPA(LightningModule):
         std: standard deviation of each channel.
         batch_size: images of one batch over all processes.
         seed: seed of the run, from which every draw follows.
+
+    Raises:
+        ValueError: ``view_passes`` is neither, or a part cannot be built for these images.
     """
 
     mean: Tensor
@@ -86,7 +97,11 @@ class RectifiedLpJEPA(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(
+        if view_passes not in ("each", "joint"):
+            raise ValueError(f"There are no view_passes {view_passes!r}. Choose one of each, joint.")
+        # Of NumPy's numbers, too, a checkpoint could not be read without running code.
+        mean, std = [float(value) for value in mean], [float(value) for value in std]
+        hyperparameters = _with_lists(
             {
                 "_instantiator": "lightning.pytorch.cli.instantiate_module",
                 "objective": {"class_path": _class_path(objective), "init_args": objective.init_args},
@@ -102,9 +117,9 @@ class RectifiedLpJEPA(LightningModule):
                 "std": std,
                 "batch_size": batch_size,
                 "seed": seed,
-            },
-            logger=False,
+            }
         )
+        self.save_hyperparameters(hyperparameters, logger=False)
         self.objective = objective
         self.optimizer_settings = optimizer
         self.rectifier: Rectifier = rectifier
@@ -203,13 +218,16 @@ class RectifiedLpJEPA(LightningModule):
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        # Not steps divided by max_epochs: a run can also be limited by max_steps, and then the data are not yet counted.
+        self.trainer.fit_loop.setup_data()
+        batches_per_epoch = int(self.trainer.num_training_batches)
         total_steps = int(self.trainer.estimated_stepping_batches)
         optimizer, scheduler = self.optimizer_settings.build(
             {"backbone": self.backbone, "projector": self.projector},
             dict(self.probes.items()),
             total_batch=self._total_batch,
             total_steps=total_steps,
-            steps_per_epoch=max(1, total_steps // max(1, self.trainer.max_epochs or 1)),
+            steps_per_epoch=math.ceil(batches_per_epoch / self.trainer.accumulate_grad_batches),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -268,8 +286,8 @@ class RectifiedLpJEPA(LightningModule):
         for key, value in measured.items():
             group = "sparsity" if key in ("l0", "l1") else "features"
             metrics |= {f"{split}/{group}/{key}": value, f"{split}/{group}/{key}_target": predicted[key]}
-        # The metrics have already been reduced over the processes, so the values are the same everywhere.
-        self.log_dict(metrics)
+        # They are the same on all processes already; without the flag Lightning would warn that they might not be.
+        self.log_dict(metrics, sync_dist=True)
 
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start

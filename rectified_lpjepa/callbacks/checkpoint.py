@@ -125,6 +125,8 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.save_checkpoint(folder / f"epoch-{epoch:04d}.ckpt", weights_only=False)
         trainer.save_checkpoint(folder / LAST, weights_only=False)
         self.last_model_path = str(folder / LAST)
+        for logger in trainer.loggers:  # what a killed run resumes from must find its logs, too
+            logger.save()
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""Every command and snippet of the README runs, or at least parses."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rectified_lpjepa.cli import CLI, main
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+COMMANDS = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines() if line]
+SNIPPETS = [block for language, block in BLOCKS if language == "python"]
+
+
+class ParsedError(Exception):
+    """The command line was accepted."""
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(COMMANDS) >= 12
+    assert len(SNIPPETS) >= 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
+    elif program == "rectified-lpjepa":
+
+        def stop(cli: CLI) -> None:
+            raise ParsedError
+
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+        monkeypatch.setattr(CLI, "before_instantiate_classes", stop)
+        if "--config" not in arguments:  # the run of the example does not exist, so its configuration is not found
+            arguments += ["--config", "configs/digits.yaml"]
+        with pytest.raises(ParsedError):
+            main(arguments)
+    else:
+        assert Path(sys.executable).with_name(program).exists()
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_a_snippet_runs(snippet: str) -> None:
+    names: dict[str, object] = {}
+    exec(compile(snippet, "README.md", "exec"), names)
+    assert float(names["loss"]) > 0  # type: ignore[arg-type]
