@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,6 +49,10 @@ class Parser(LightningArgumentParser):
     @override
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         super().error(message + _suggestion(message, self._names()), ex)
+
+    @override
+    def print_usage(self, file: Any = None) -> None:
+        """Print nothing: the usage of some hundred options would bury the message that follows it."""
 
     def _names(self) -> set[str]:
         names = {part for action in self._actions for part in action.dest.split(".")}
@@ -159,7 +163,7 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
         plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False, skip_validation=True))
-        self.directory = RunDirectory(self.config_init[self.subcommand].run, identity(plain))
+        self.directory = RunDirectory(self._run(), identity(plain))
         settings = self.config_init[self.subcommand].trainer
         kwargs["default_root_dir"] = str(self.directory.path)
         kwargs["plugins"] = [AtomicCheckpointIO(), *_as_list(settings.plugins)]
@@ -175,6 +179,14 @@ class CLI(LightningCLI):
         else:
             kwargs["logger"] = False
         return super().instantiate_trainer(**kwargs)
+
+    def _run(self) -> Run:
+        """Give the settings of the run; what is said of a run's checkpoint belongs into the directory it lies in."""
+        run: Run = self.config_init[self.subcommand].run
+        checkpoint = self.config[self.subcommand].get("ckpt_path")
+        if checkpoint is None or not (Path(checkpoint).parent.parent / "identity.json").is_file():
+            return run
+        return replace(run, dir=str(Path(checkpoint).parent.parent))
 
     def _first_step(self) -> int:
         if self.checkpoint != self.directory.last_checkpoint:
@@ -200,7 +212,7 @@ class CLI(LightningCLI):
         _say(result_table(metrics))
         result = self.directory.result
         logged = None if result is None else {k: v for k, v in result["metrics"].items() if k.startswith("val/")}
-        if logged is not None and checkpoint == str(self.directory.last_checkpoint):
+        if logged is not None and Path(checkpoint).resolve() == self.directory.last_checkpoint.resolve():
             differing = [key for key in logged if metrics.get(key) != logged[key]]
             _say(f"differs from training's log in: {', '.join(differing)}" if differing else "equal to training's log")
         self._show_figures()

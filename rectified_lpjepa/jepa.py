@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
+from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Views
 from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
@@ -164,8 +165,26 @@ class RectifiedLpJEPA(LightningModule):
 
     @override
     def setup(self, stage: str) -> None:
-        strategy = self.trainer.strategy
-        if stage == "fit" and self.trainer.world_size > 1 and not isinstance(strategy, AllGatherDDPStrategy):
+        if stage == "fit":
+            self._check_trainer()
+
+    def _check_trainer(self) -> None:
+        strategy, data = self.trainer.strategy, getattr(self.trainer, "datamodule", None)
+        if self.trainer.precision in ("16-true", "bf16-true"):
+            raise ValueError(
+                f"The precision {self.trainer.precision} rounds weights, views and their random numbers to 16 bits. HINT: "
+                f"set `--trainer.precision {str(self.trainer.precision).replace('true', 'mixed')}`."
+            )
+        if isinstance(data, TwoViewDataModule) and data.batch_size != self.batch_size:
+            raise ValueError(
+                f"The data come in batches of {data.batch_size} images and the model was built for {self.batch_size}, "
+                f"by which it scales its learning rates. HINT: RectifiedLpJEPA(batch_size={data.batch_size})."
+            )
+        if self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:
+            raise ValueError(
+                "max_epochs is -1 and max_steps is not set, but a schedule needs an end. HINT: set one of them."
+            )
+        if self.trainer.world_size > 1 and not isinstance(strategy, AllGatherDDPStrategy):
             raise ValueError(
                 f"You train on {self.trainer.world_size} processes with the strategy {type(strategy).__name__}, which "
                 "does not gather features, so that each process would match the target with its own part of the batch "
@@ -218,7 +237,7 @@ class RectifiedLpJEPA(LightningModule):
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        # Not steps divided by max_epochs: a run can also be limited by max_steps, and then the data are not yet counted.
+        # Not steps divided by max_epochs: max_steps, too, can end a run, and then nobody has counted the batches yet.
         self.trainer.fit_loop.setup_data()
         batches_per_epoch = int(self.trainer.num_training_batches)
         total_steps = int(self.trainer.estimated_stepping_batches)

@@ -115,8 +115,13 @@ def test_a_run_leaves_everything_in_its_directory_and_validates_to_the_same_numb
     assert "figures/feature_histogram" in board.Tags()["images"]
 
     monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
-    main(["validate", "--ckpt_path", str(directory / "checkpoints" / "last.ckpt")])
-    assert "equal to training's log" in capsys.readouterr().out
+    moved = directory.rename(tmp_path / "moved")
+    main(["validate", "--ckpt_path", str(moved / "checkpoints" / "last.ckpt")])
+    printed = capsys.readouterr().out
+    assert "equal to training's log" in printed
+    assert f"figures: {moved / 'figures'}" in printed
+    assert not directory.exists()
+    moved.rename(directory)
 
     command("test", directory=directory)
     assert "encoder probe, top-1" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 import torch
 from lightning.pytorch import Trainer
-from tiny_jepa import BATCH, CLASSES, DIM, TINY_RESNET, digits, quiet_trainer, state_of_modules, tiny_model
+from tiny_jepa import BATCH, CLASSES, DIM, TINY_RESNET, Recorder, digits, quiet_trainer, state_of_modules, tiny_model
 
 from rectified_lpjepa import jepa
 from rectified_lpjepa.jepa import RectifiedLpJEPA
@@ -63,7 +63,7 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
 
 
 def test_unknown_view_passes_are_refused() -> None:
-    with pytest.raises(ValueError, match="'both'.*each, joint"):
+    with pytest.raises(ValueError, match=r"'both'.*each, joint"):
         tiny_model(view_passes="both")
 
 
@@ -190,9 +190,7 @@ def normal_moments(mu: float, scale: float) -> tuple[float, float, float]:
     ],
     ids=["rectified Laplace", "rectified normal", "normal"],
 )
-def test_predicted_statistics_are_the_laws(
-    target: Target, moments: tuple[float, float, float], tmp_path: Path
-) -> None:
+def test_predicted_statistics_are_the_laws(target: Target, moments: tuple[float, float, float], tmp_path: Path) -> None:
     model = tiny_model(objective=RDMReg(target, Directions(num=4)))
     [logged] = quiet_trainer(tmp_path, limit_val_batches=None).validate(model, digits(), verbose=False)
     active, mean, variance = moments
@@ -262,7 +260,7 @@ def test_every_argument_survives_a_checkpoint(tmp_path: Path) -> None:
         num_classes=None,
         image_size=16,
         in_channels=2,
-        mean=[0.25, 0.5],
+        mean=list(np.array([0.25, 0.5])),  # NumPy's numbers
         std=[0.125, 0.75],
         batch_size=BATCH,
         seed=11,
@@ -285,3 +283,30 @@ def test_training_on_several_processes_needs_the_gathering_strategy() -> None:
     model.setup("validate")
     model.trainer = Trainer(strategy="ddp_all_gather", **arguments)
     model.setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ({}, {"precision": "bf16-true"}, "bf16-mixed"),
+        ({"batch_size": 32}, {}, "batches of 24 images and the model was built for 32"),
+        ({}, {"max_epochs": -1}, "max_steps"),
+    ],
+)
+def test_settings_that_would_spoil_a_run_are_refused(
+    model: dict[str, Any], settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        quiet_trainer(tmp_path, **settings).fit(tiny_model(**model), digits())
+
+
+def test_double_precision_sees_the_same_views(tmp_path: Path) -> None:
+    recorders = {}
+    for precision in ("32-true", "64-true"):
+        recorders[precision] = Recorder()
+        quiet_trainer(tmp_path, [recorders[precision]], precision=precision).fit(tiny_model(), digits())
+    single, double = recorders["32-true"], recorders["64-true"]
+    for one, other in zip(single.batches, double.batches, strict=True):
+        torch.testing.assert_close(one.images, other.images, rtol=0, atol=0)
+    assert double.features[0].dtype == torch.float64
+    torch.testing.assert_close(single.terms[0]["invariance"].double(), double.terms[0]["invariance"], rtol=1e-4, atol=0)

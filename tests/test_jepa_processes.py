@@ -31,6 +31,7 @@ class Run(NamedTuple):
     """What one process is left with."""
 
     losses: list[float]
+    drawn: list[float]
     parameters: dict[str, npt.NDArray[np.float64]]
     fitted: dict[str, float]
     validated: dict[str, float]
@@ -38,14 +39,16 @@ class Run(NamedTuple):
 
 
 class Recorded(RectifiedLpJEPA):
-    """Notes which samples it validates, and its own losses."""
+    """Notes which samples it validates, its own losses, and what a dropout layer would draw."""
 
     def on_train_start(self) -> None:
         super().on_train_start()
         self.indices: list[int] = []
         self.losses: list[float] = []
+        self.drawn: list[float] = []
 
     def training_step(self, *args: Any) -> Any:
+        self.drawn.append(float(torch.rand(())))
         output = super().training_step(*args)
         self.losses.append(float(output["terms"]["loss"]))
         return output
@@ -92,7 +95,7 @@ def work(rank: int, world_size: int, folder: Path, optimizer: str) -> Run:
     indices = model.indices.copy()
     [validated] = trainer.validate(model, data, verbose=False)
     trainer.predict(model, data, return_predictions=False)
-    return Run(model.losses, parameters, fitted, validated, indices)
+    return Run(model.losses, model.drawn, parameters, fitted, validated, indices)
 
 
 def work_on_both(rank: int, world_size: int, folder: Path) -> dict[str, Run]:
@@ -150,6 +153,12 @@ def test_logged_values_equal_one_process(
         assert {name: run.fitted[name] for name in shared} == pytest.approx(shared, rel=1e-6)
         assert run.validated == pytest.approx(alone.validated, rel=1e-6)
         assert run.validated == {name: value for name, value in run.fitted.items() if name.startswith("val/")}
+
+
+def test_dropout_differs_between_processes(two_processes: list[dict[str, Run]], one_process: dict[str, Run]) -> None:
+    first, second = (run["lars"].drawn for run in two_processes)
+    assert len(set(first + second)) == len(first + second) == 2 * (TRAIN_SAMPLES // BATCH)
+    assert first == one_process["lars"].drawn
 
 
 def test_validation_covers_each_sample_once(two_processes: list[dict[str, Run]]) -> None:

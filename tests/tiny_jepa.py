@@ -69,12 +69,17 @@ class Recorder(Callback):
     def __init__(self) -> None:
         self.batches: list[Views] = []
         self.features: list[torch.Tensor] = []
+        self.steps: list[int] = []
         self.terms: list[dict[str, torch.Tensor]] = []
         self.gradients: list[dict[str, torch.Tensor]] = []
         self.rates: list[dict[str, float]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: RectifiedLpJEPA) -> None:
-        pl_module.objective.register_forward_pre_hook(lambda _, inputs: self.features.append(inputs[0].detach()))
+        pl_module.objective.register_forward_pre_hook(self._see, with_kwargs=True)
+
+    def _see(self, objective: RDMReg, inputs: tuple[torch.Tensor, ...], keywords: dict[str, Any]) -> None:
+        self.features.append(inputs[0].detach())
+        self.steps.append(keywords["step"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: RectifiedLpJEPA, batch: Views, batch_idx: int) -> None:
         self.batches.append(batch)

@@ -258,10 +258,10 @@ def colour(crops: Tensor, parameters: ViewParameters) -> Tensor:
 
 def _colour_steps(parameters: ViewParameters) -> ColourSteps:
     return ColourSteps.of(
-        parameters.jitter_factors,
+        parameters.jitter_factors.float(),  # a trainer with double precision has widened them
         parameters.jitter_order,
         parameters.grayscale,
-        parameters.blur_sigma,
+        None if parameters.blur_sigma is None else parameters.blur_sigma.float(),
         parameters.solarize,
     )
 
