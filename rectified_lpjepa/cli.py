@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import logging
 import os
-import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
@@ -31,63 +29,19 @@ from rectified_lpjepa.callbacks import (
     result_table,
 )
 from rectified_lpjepa.data import TwoViewDataModule
+from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import run_loggers
-from rectified_lpjepa.objectives import Objective
+from rectified_lpjepa.parser import Parser
 from rectified_lpjepa.run import Run, RunDirectory, identity
 
+_DESCRIPTION = (
+    "Pretrain, measure and reproduce Rectified LpJEPA: sparse, non-negative image features. "
+    "Try: rectified-lpjepa fit --config configs/digits.yaml"
+)
 _EVALUATIONS = ("validate", "test", "predict")
 _TRACEBACK = "RECTIFIED_LPJEPA_TRACEBACK"
-
-
-class Parser(LightningArgumentParser):
-    """LightningCLI's parser, with abbreviations refused and the nearest name offered for an unknown one."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs, allow_abbrev=False)
-
-    @override
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        super().error(message + _suggestion(message, self._names()), ex)
-
-    @override
-    def print_usage(self, file: Any = None) -> None:
-        """Print nothing: the usage of some hundred options would bury the message that follows it."""
-
-    def _names(self) -> set[str]:
-        names = {part for action in self._actions for part in action.dest.split(".")}
-        for base in (Objective, TwoViewDataModule):
-            for kind in _subclasses(base):
-                names |= _parameters(kind)
-        return names
-
-
-def _subclasses(kind: type) -> Iterator[type]:
-    child: type
-    for child in kind.__subclasses__():
-        yield child
-        yield from _subclasses(child)
-
-
-def _parameters(kind: type) -> set[str]:
-    """Collect the names of a class's parameters, and those of dataclasses among their defaults."""
-    names = set()
-    for name, parameter in inspect.signature(kind).parameters.items():
-        names.add(name)
-        if is_dataclass(parameter.default):
-            names |= {field.name for field in fields(parameter.default)}
-    return names
-
-
-def _suggestion(message: str, names: set[str]) -> str:
-    """Name the nearest known names of what a parser's message says is unknown."""
-    unknown = re.findall(r"unrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)'|[Kk]ey '([\w.]+)' is not", message)
-    hints = []
-    for part in (part for match in unknown for path in match for part in path.split(".")):
-        near = difflib.get_close_matches(part, names, n=3, cutoff=0.6) if part and part not in names else []
-        if near:
-            hints.append(f"{part}: did you mean {' or '.join(near)}?")
-    return "\n  HINT: " + " ".join(hints) if hints else ""
+_SIGINT, _SIGTERM = 130, 143  # exit codes of a process that ended by these signals, by the shell's convention
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -96,13 +50,10 @@ class _SaveConfig(SaveConfigCallback):
     @override
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            self.parser.save(
-                self.config,
-                Path(trainer.default_root_dir) / "config.yaml",
-                skip_unset=False,
-                overwrite=True,
-                multifile=False,
-            )
+            config = self.config.clone()
+            config.run.fresh = False  # said of one start; started from this file, the run goes on
+            path = Path(trainer.default_root_dir) / "config.yaml"
+            self.parser.save(config, path, skip_unset=False, overwrite=True, multifile=False)
 
 
 class CLI(LightningCLI):
@@ -117,15 +68,14 @@ class CLI(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
             parser_class=Parser,
-            parser_kwargs={
-                "description": "Pretrain, measure and reproduce Rectified LpJEPA: sparse, non-negative image features. "
-                "Try: rectified-lpjepa fit --config configs/digits.yaml"
-            },
+            parser_kwargs={"description": _DESCRIPTION},
             args=list(args) if args is not None else None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # the model keeps its own hyper-parameters
             trainer_defaults={"use_distributed_sampler": False},
         )
+
+    # ------------------------------------------------------------------------------------------------- parsing
 
     @override
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -148,37 +98,51 @@ class CLI(LightningCLI):
     @override
     def subcommands() -> dict[str, set[str]]:
         # Resuming is the run directory's business, checkpoints are always read as plain weights, tables are ours.
-        return {
-            command: skipped
-            | {"weights_only", "verbose", "return_predictions"}
-            | ({"ckpt_path"} if command == "fit" else set())
-            for command, skipped in LightningCLI.subcommands().items()
-        }
+        ours = {"weights_only", "verbose", "return_predictions"}
+        commands = {command: skipped | ours for command, skipped in LightningCLI.subcommands().items()}
+        return commands | {"fit": commands["fit"] | {"ckpt_path"}}
 
     @override
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: what is asked for here comes before what a checkpoint remembers."""
 
+    # ------------------------------------------------------------------------------------------ the run's parts
+
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
-        plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False, skip_validation=True))
-        self.directory = RunDirectory(self._run(), identity(plain))
         settings = self.config_init[self.subcommand].trainer
+        if settings.default_root_dir is not None:
+            raise ValueError(
+                f"trainer.default_root_dir is {settings.default_root_dir}, but a run's files lie in its run directory. "
+                "HINT: set `--run.root` or `--run.dir` in its place."
+            )
+        plain = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False, skip_validation=True))
+        self.directory = RunDirectory(self._run(), identity(plain, self.datamodule.fingerprint))
+        self.checkpoint: Path | None = None
+        self.finished = False
+        kwargs["logger"] = settings.logger
+        if self.subcommand != "fit":
+            kwargs["logger"] = False
+        elif not settings.fast_dev_run:
+            self.directory.check()
+            self.finished = self.directory.result is not None and not self.directory.run.fresh
+            if not self.finished:
+                self.checkpoint = self.directory.open()
+            if not self.finished and settings.logger in (None, True):
+                kwargs["logger"] = run_loggers(self.directory.path, self._first_step())
         kwargs["default_root_dir"] = str(self.directory.path)
         kwargs["plugins"] = [AtomicCheckpointIO(), *_as_list(settings.plugins)]
-        own = [RunSummary(), FiniteCheck(), ProgressBar(), FeatureWriter()]
-        kwargs["callbacks"] = [*_as_list(settings.callbacks), *own]
+        self.summary = RunSummary()
+        own = [self.summary, FiniteCheck(), FeatureWriter(self._feature_file())]
+        if settings.enable_progress_bar is not False:
+            own.append(ProgressBar())
         kwargs["enable_model_summary"] = bool(settings.enable_model_summary)
-        self.checkpoint = None
-        if self.subcommand == "fit":
-            if self.directory.result is None or self.directory.run.fresh:
-                self.checkpoint = self.directory.open()
-                if settings.logger in (None, True):
-                    kwargs["logger"] = run_loggers(self.directory.path, self._first_step())
-        else:
-            kwargs["logger"] = False
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs, callbacks=[*_as_list(settings.callbacks), *own])
+        if settings.strategy == "auto" and trainer.num_devices * trainer.num_nodes > 1:
+            kwargs["strategy"] = AllGatherDDPStrategy.strategy_name
+            trainer = super().instantiate_trainer(**kwargs, callbacks=[*_as_list(settings.callbacks), *own])
+        return trainer
 
     def _run(self) -> Run:
         """Give the settings of the run; what is said of a run's checkpoint belongs into the directory it lies in."""
@@ -189,21 +153,57 @@ class CLI(LightningCLI):
         return replace(run, dir=str(Path(checkpoint).parent.parent))
 
     def _first_step(self) -> int:
-        if self.checkpoint != self.directory.last_checkpoint:
+        if self.checkpoint is None or self.checkpoint != self.directory.last_checkpoint:
             return 0
         return int(AtomicCheckpointIO().load_checkpoint(self.checkpoint)["global_step"])
 
+    def _feature_file(self) -> str:
+        return str(self.directory.path / f"features_{self.datamodule.predict_split}.npz")
+
+    # --------------------------------------------------------------------------------------------- the commands
+
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Train, or go on training, or say that the run is finished; then show the result."""
-        finished = self.directory.result is not None and not self.directory.run.fresh
-        if finished:
+        if self.finished:
             _say(
                 f"The run {self.directory.path} is finished. HINT: `--run.fresh true` starts it over, another "
                 "`--seed_everything` or any other value makes a new run."
             )
         else:
+            self._train(model, datamodule)
+        result = self.directory.result
+        if result is not None:
+            _say(
+                f"\n{result_table(result['metrics'])}\n{result['epochs']} epochs, {result['steps']} steps, "
+                f"{result['seconds']:.0f} s on {result['hardware']}"
+            )
+            self._show_figures()
+
+    def _train(self, model: LightningModule, datamodule: LightningDataModule) -> None:
+        try:
             self.trainer.fit(model, datamodule, ckpt_path=self.checkpoint, weights_only=True)
-        self._show(self.directory.result)
+        except SystemExit:  # Lightning's answer to Ctrl-C
+            self._stopped(_SIGINT)
+            raise
+        if self.trainer.received_sigterm:
+            self._stopped(_SIGTERM)
+        if self.summary.started or self.checkpoint is None:
+            return
+        if self.checkpoint != self.directory.last_checkpoint:
+            raise ValueError(
+                f"The checkpoint {self.checkpoint} has done all that is asked for here ({self.trainer.current_epoch} "
+                f"epochs, {self.trainer.global_step} steps). HINT: raise `--trainer.max_epochs`."
+            )
+        # Stopped between its last checkpoint and its end: what is missing is the result.
+        self.trainer.validate(model, datamodule, ckpt_path=self.checkpoint, weights_only=True, verbose=False)
+        self.summary.write_result(self.trainer)
+
+    def _stopped(self, code: int) -> None:
+        after = "nothing is kept yet: the same command starts over"
+        if self.directory.last_checkpoint.exists():
+            after = f"the same command goes on from {self.directory.last_checkpoint}"
+        _say(f"stopped in epoch {self.trainer.current_epoch + 1}; {after}")
+        raise SystemExit(code)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint (the run's last one by default) on the validation set."""
@@ -211,41 +211,26 @@ class CLI(LightningCLI):
         (metrics,) = self.trainer.validate(model, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
         _say(result_table(metrics))
         result = self.directory.result
-        logged = None if result is None else {k: v for k, v in result["metrics"].items() if k.startswith("val/")}
-        if logged is not None and Path(checkpoint).resolve() == self.directory.last_checkpoint.resolve():
+        if result is not None and checkpoint.resolve() == self.directory.last_checkpoint.resolve():
+            logged = {key: value for key, value in result["metrics"].items() if key.startswith("val/")}
             differing = [key for key in logged if metrics.get(key) != logged[key]]
             _say(f"differs from training's log in: {', '.join(differing)}" if differing else "equal to training's log")
         self._show_figures()
 
     def test(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint (the run's last one by default) on the test set."""
-        (metrics,) = self.trainer.test(
-            model, datamodule, ckpt_path=self._evaluated(ckpt_path), weights_only=True, verbose=False
-        )
+        checkpoint = self._evaluated(ckpt_path)
+        (metrics,) = self.trainer.test(model, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
         _say(result_table(metrics, "test"))
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
-        """Write the features of a checkpoint (the run's last one by default) to ``features.npz``."""
-        self.trainer.predict(
-            model, datamodule, return_predictions=False, ckpt_path=self._evaluated(ckpt_path), weights_only=True
-        )
+        """Write the features of a checkpoint (the run's last one by default) to ``features_<split>.npz``."""
+        checkpoint = self._evaluated(ckpt_path)
+        self.trainer.predict(model, datamodule, return_predictions=False, ckpt_path=checkpoint, weights_only=True)
 
-    def _evaluated(self, ckpt_path: str | None) -> str:
+    def _evaluated(self, ckpt_path: str | None) -> Path:
         checkpoint = self.directory.last_checkpoint if ckpt_path is None else Path(ckpt_path)
-        if not checkpoint.is_file():
-            raise FileNotFoundError(
-                f"There is no checkpoint {checkpoint}. HINT: train first, with `rectified-lpjepa fit` and the same "
-                "options, or name a checkpoint with `--ckpt_path`."
-            )
-        return str(checkpoint)
-
-    def _show(self, result: dict[str, Any] | None) -> None:
-        if result is not None:
-            _say(
-                f"\n{result_table(result['metrics'])}\n{result['epochs']} epochs, {result['steps']} steps, "
-                f"{result['seconds']:.0f} s on {result['hardware']}"
-            )
-            self._show_figures()
+        return _existing(checkpoint)
 
     def _show_figures(self) -> None:
         _say(f"figures: {self.directory.path / 'figures'}")
@@ -262,16 +247,25 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
+def _existing(checkpoint: Path) -> Path:
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"There is no checkpoint {checkpoint}. HINT: train first, with `rectified-lpjepa fit` and the same "
+            "options, or name a checkpoint with `--ckpt_path`."
+        )
+    return checkpoint
+
+
 def _with_config_of_checkpoint(arguments: list[str]) -> list[str]:
     """Evaluate a run's checkpoint under the run's own configuration where none is given."""
     if not arguments or arguments[0] not in _EVALUATIONS:
         return arguments
     given = {argument.split("=", 1)[0] for argument in arguments}
-    if given & {"--config", "-c"} or "--ckpt_path" not in given:
+    if given & {"--config", "-c", "--help", "-h"} or "--ckpt_path" not in given:
         return arguments
     place = next(i for i, argument in enumerate(arguments) if argument.startswith("--ckpt_path"))
     path = arguments[place].partition("=")[2] or (arguments[place + 1] if place + 1 < len(arguments) else "")
-    config = Path(path).parent.parent / "config.yaml"
+    config = _existing(Path(path)).parent.parent / "config.yaml"
     return [arguments[0], "--config", str(config), *arguments[1:]] if config.is_file() else arguments
 
 
@@ -282,6 +276,15 @@ def _quiet_lightning() -> None:
     # Lightning 2.6 calls older names of torch and jsonargparse.
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    # Taking rows of an array in memory is fastest without workers.
+    warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Give the error that jsonargparse has wrapped into a dump of the whole configuration."""
+    while error.__cause__ is not None and str(error).startswith("Does not validate against any"):
+        error = error.__cause__
+    return error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -291,15 +294,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: what follows the program's name; by default what the shell gave.
 
     Raises:
-        SystemExit: with status 2 for a wrong command line, 1 for an error with a message.
+        SystemExit: with status 2 for a wrong command line, 1 for an error with a message, 130 and 143 for a run that
+            was stopped by Ctrl-C and by SIGTERM.
     """
-    given = _with_config_of_checkpoint(list(sys.argv[1:] if arguments is None else arguments))
-    sys.argv[1:] = given
     _quiet_lightning()
     try:
+        # Lightning starts further processes with the command line that it finds there.
+        sys.argv[1:] = _with_config_of_checkpoint(list(sys.argv[1:] if arguments is None else arguments))
         CLI()
-    except (ValueError, TypeError, FileNotFoundError, FloatingPointError) as error:
+    except (ValueError, TypeError, FileNotFoundError, FloatingPointError, MisconfigurationException) as error:
         if os.environ.get(_TRACEBACK):
             raise
-        print(f"error: {error}\n(set {_TRACEBACK}=1 to see where it comes from)", file=sys.stderr)  # noqa: T201
+        message = f"error: {_innermost(error)}\n(set {_TRACEBACK}=1 to see where it comes from)"
+        print(message, file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None

@@ -213,3 +213,7 @@ class RectifiedGeneralizedGaussian(_LocationScaleShape):
     def entropy(self) -> Tensor:
         """d(ξ)-dimensional entropy in nats (Theorem 3.6): that of the point mass's coin plus the active share's own."""
         return gg.rectified_entropy(self.p, self.loc, self.scale)
+
+
+Law = GeneralizedGaussian | RectifiedGeneralizedGaussian
+"""The distribution of a feature, plain or rectified."""

@@ -20,7 +20,7 @@ from typing_extensions import override
 from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Views
 from rectified_lpjepa.distributed import AllGatherDDPStrategy
-from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.randomness import keyed_seed
 from rectified_lpjepa.metrics.features import FeatureStatistics, predicted_statistics
 from rectified_lpjepa.networks import Backbone, Projector, Rectifier, rectify
@@ -145,7 +145,7 @@ class RectifiedLpJEPA(LightningModule):
         self._predicted: dict[int, dict[str, float]] = {}
 
     @property
-    def law(self) -> GeneralizedGaussian | RectifiedGeneralizedGaussian:
+    def law(self) -> Law:
         """The distribution that each projector feature is asked to follow."""
         return self.objective.law
 
@@ -172,13 +172,18 @@ class RectifiedLpJEPA(LightningModule):
         strategy, data = self.trainer.strategy, getattr(self.trainer, "datamodule", None)
         if self.trainer.precision in ("16-true", "bf16-true"):
             raise ValueError(
-                f"The precision {self.trainer.precision} rounds weights, views and their random numbers to 16 bits. HINT: "
-                f"set `--trainer.precision {str(self.trainer.precision).replace('true', 'mixed')}`."
+                f"The precision {self.trainer.precision} rounds weights, views and their random numbers to 16 bits. "
+                f"HINT: set `--trainer.precision {str(self.trainer.precision).replace('true', 'mixed')}`."
             )
         if isinstance(data, TwoViewDataModule) and data.batch_size != self.batch_size:
             raise ValueError(
                 f"The data come in batches of {data.batch_size} images and the model was built for {self.batch_size}, "
                 f"by which it scales its learning rates. HINT: RectifiedLpJEPA(batch_size={data.batch_size})."
+            )
+        if self.trainer.overfit_batches:  # type: ignore[attr-defined]  # a connector sets it
+            raise ValueError(
+                "overfit_batches would take the place of the sampler that draws global batches. HINT: train on few "
+                "samples with `--data.train_samples`, or on few batches with `--trainer.limit_train_batches`."
             )
         if self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:
             raise ValueError(
@@ -261,7 +266,14 @@ class RectifiedLpJEPA(LightningModule):
         accumulated = self.trainer.accumulate_grad_batches
         return {
             "backbone": self.hparams["backbone"]["name"],
-            "parameters": sum(p.numel() for p in self.parameters()),
+            "parameters": {
+                name: sum(parameter.numel() for parameter in module.parameters())
+                for name, module in (
+                    ("backbone", self.backbone),
+                    ("projector", self.projector),
+                    ("probes", self.probes),
+                )
+            },
             **self.objective.description(),
             "optimizer": self.optimizer_settings.name,
             "images per step": self._total_batch,
@@ -285,14 +297,17 @@ class RectifiedLpJEPA(LightningModule):
         features = self(batch.images)
         z_BD = features.projector.float()
         self.feature_statistics.update(z_BD)
-        if sum(len(part) for part in self._samples) < _SAMPLED_ROWS:
-            self._samples.append(z_BD)
+        # Evenly over the data set, whose order is often that of its classes.
+        batches = self.trainer.num_test_batches if self.trainer.testing else self.trainer.num_val_batches
+        stride = max(1, math.ceil(sum(batches) * len(z_BD) / _SAMPLED_ROWS))
+        self._samples.append(z_BD[::stride])
         for name, probe in self._named_probes():
             probe.validation_accuracy.update(probe(getattr(features, name)), batch.labels)
 
     @override
     def on_validation_epoch_end(self) -> None:
-        self._sampled = torch.cat(self._samples)[:_SAMPLED_ROWS].cpu() if self._samples else None
+        if self._samples and not self.trainer.sanity_checking:
+            self._sampled = torch.cat(self._samples)[:_SAMPLED_ROWS].cpu()
         self._samples = []
         split = "test" if self.trainer.testing else "val"
         metrics: dict[str, Any] = {}
@@ -301,7 +316,7 @@ class RectifiedLpJEPA(LightningModule):
             metrics |= {f"{split}/probe_{name}/{key}": value for key, value in accuracies.items()}
             probe.validation_accuracy.reset()
         measured = self.feature_statistics.compute()
-        predicted = self._predict_statistics(int(self.feature_statistics.distribution().rows))
+        predicted = self._predict_statistics(int(measured.pop("samples")))
         for key, value in measured.items():
             group = "sparsity" if key in ("l0", "l1") else "features"
             metrics |= {f"{split}/{group}/{key}": value, f"{split}/{group}/{key}_target": predicted[key]}
@@ -318,7 +333,7 @@ class RectifiedLpJEPA(LightningModule):
         return self._predicted[num_samples]
 
     def validation_features(self) -> Tensor | None:
-        """Return up to 4096 rows of this process's z in the last evaluation: float32 (n, D) on the CPU."""
+        """Return up to 4096 rows of this process's z, evenly over the last evaluation: float32 (n, D) on the CPU."""
         return self._sampled
 
     @override

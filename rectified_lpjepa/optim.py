@@ -61,15 +61,17 @@ def parameter_groups(modules: Iterable[nn.Module], probes: Mapping[str, nn.Modul
         probes: the probes by name.
 
     Returns:
-        Groups ``weights`` (two and more dimensions), ``biases_and_norms`` (one dimension) and ``probe_<name>`` for each
-        probe, as dicts with the keys ``name`` and ``params``.
+        Groups ``weights`` (two and more dimensions) and ``biases_and_norms`` (one dimension), and for each probe
+        ``probe_<name>`` and ``probe_<name>_bias`` likewise, as dicts with the keys ``name`` and ``params``. A group may
+        be empty.
     """
-    parameters = [parameter for module in modules for parameter in module.parameters()]
-    groups = [
-        {"name": "weights", "params": [parameter for parameter in parameters if parameter.ndim > 1]},
-        {"name": "biases_and_norms", "params": [parameter for parameter in parameters if parameter.ndim <= 1]},
-    ]
-    groups += [{"name": f"{PROBE_PREFIX}{name}", "params": list(probe.parameters())} for name, probe in probes.items()]
+    kinds = [("weights", "biases_and_norms", [parameter for module in modules for parameter in module.parameters()])]
+    for name, probe in probes.items():
+        kinds.append((f"{PROBE_PREFIX}{name}", f"{PROBE_PREFIX}{name}_bias", list(probe.parameters())))
+    groups: list[dict[str, Any]] = []
+    for matrices, vectors, parameters in kinds:
+        groups.append({"name": matrices, "params": [parameter for parameter in parameters if parameter.ndim > 1]})
+        groups.append({"name": vectors, "params": [parameter for parameter in parameters if parameter.ndim <= 1]})
     return groups
 
 
@@ -77,9 +79,9 @@ def parameter_groups(modules: Iterable[nn.Module], probes: Mapping[str, nn.Modul
 class Optimizer:
     """Settings of the optimiser and of its schedule.
 
-    LARS is timm's, with trust coefficient 0.02 and the trust ratio clipped to ``min(ratio / lr, 1)``; biases and norms
-    get neither trust ratio nor weight decay. AdamW decays all parameters of the model. Probes learn at a rate of their
-    own, without weight decay and without trust ratio.
+    LARS is timm's, with trust coefficient 0.02 and the trust ratio clipped to ``min(ratio / lr, 1)``; parameters of one
+    dimension (biases, norms) get neither trust ratio nor weight decay. AdamW decays all parameters of the model. Probes
+    learn at a rate of their own and without weight decay; in LARS their weights get the trust ratio, too.
 
     Args:
         name: ``lars`` or ``adamw``.
@@ -133,7 +135,7 @@ class Optimizer:
 
         Args:
             modules: the parts of the model by name.
-            probes: the probes by name; their groups are called ``probe_<name>``.
+            probes: the probes by name; their groups are called ``probe_<name>`` and ``probe_<name>_bias``.
             total_batch: images of one optimiser step, over all processes and all accumulated batches.
             total_steps: optimiser steps of the run.
             steps_per_epoch: optimiser steps of an epoch.
@@ -152,7 +154,7 @@ class Optimizer:
                 "or lower `warmup_epochs` of the optimiser."
             )
         groups = [
-            group | self._settings(group["name"], total_batch)
+            group | self._settings(group, total_batch)
             for group in parameter_groups(modules.values(), probes)
             if group["params"]
         ]
@@ -184,21 +186,21 @@ class Optimizer:
             total_batch: images of one optimiser step, over all processes and all accumulated batches.
         """
         for group in optimizer.param_groups:
-            group |= self._settings(group["name"], total_batch)
+            group |= self._settings(group, total_batch)
             group["initial_lr"] = group["lr"]
         scheduler.base_lrs = [group["lr"] for group in optimizer.param_groups]
         for group, factor in zip(optimizer.param_groups, scheduler.lr_lambdas, strict=True):
             group["lr"] *= factor(scheduler.last_epoch)
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
-    def _settings(self, group: str, total_batch: int) -> dict[str, Any]:
-        """Give the settings of the optimiser for the group of this name."""
-        is_probe = group.startswith(PROBE_PREFIX)
+    def _settings(self, group: Mapping[str, Any], total_batch: int) -> dict[str, Any]:
+        """Give the settings of the optimiser for a group, whose parameters are all of one kind."""
+        is_probe = group["name"].startswith(PROBE_PREFIX)
         settings: dict[str, Any] = {"lr": effective_lr(self.probe_lr if is_probe else self.lr, total_batch)}
         if self.name == "lars":
-            is_adapted = group == "weights"
+            is_adapted = group["params"][0].ndim > 1
             settings["momentum"] = self.momentum
-            settings["weight_decay"] = self.weight_decay if is_adapted else 0.0
+            settings["weight_decay"] = self.weight_decay if is_adapted and not is_probe else 0.0
             # Without it timm drops the trust ratio, too, where there is no weight decay.
             settings["always_adapt"] = is_adapted
         else:

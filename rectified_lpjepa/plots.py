@@ -20,10 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.randomness import keyed_generator
-
-Law = GeneralizedGaussian | RectifiedGeneralizedGaussian
 
 BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 MEASURED, PREDICTED = BLUE, VERMILION

@@ -27,10 +27,21 @@ _IDENTITY_TRAINER_KEYS = (
     "gradient_clip_val",
     "gradient_clip_algorithm",
     "limit_train_batches",
-    "overfit_batches",
+    "sync_batchnorm",
 )
-_RUNTIME_DATA_KEYS = ("num_workers", "eval_batch_size", "download", "predict_split")
-_PATH_DATA_KEYS = ("root", "path")
+_RUNTIME_DATA_KEYS = ("root", "path", "num_workers", "eval_batch_size", "download", "predict_split")
+_CONTENTS = (
+    "checkpoints",
+    "config.yaml",
+    "csv",
+    "features_test.npz",
+    "features_train.npz",
+    "figures",
+    "identity.json",
+    "result.json",
+    "summary.json",
+    "tensorboard",
+)
 
 
 @dataclass(frozen=True)
@@ -52,24 +63,23 @@ class Run:
     fork_from: str | None = None
 
 
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+def identity(config: Mapping[str, Any], fingerprint: str | None) -> dict[str, Any]:
     """Select the identity keys of a configuration.
 
     Args:
         config: the plain configuration of ``fit``, with the keys ``seed_everything``, ``model``, ``data``, ``trainer``.
+        fingerprint: what tells the data from other data read by the same class, see
+            :attr:`~rectified_lpjepa.data.TwoViewDataModule.fingerprint`. It stands for their path, which may change.
 
     Returns:
-        A plain nested dict. Of paths to data only the last part counts, so that a data set may move.
+        A plain nested dict.
     """
-    data = dict(config["data"])
-    arguments = {k: v for k, v in (data.get("init_args") or {}).items() if k not in _RUNTIME_DATA_KEYS}
-    for key in _PATH_DATA_KEYS:
-        if arguments.get(key) is not None:
-            arguments[key] = Path(arguments[key]).name
+    data = config["data"]
+    arguments = {key: value for key, value in (data.get("init_args") or {}).items() if key not in _RUNTIME_DATA_KEYS}
     return {
         "seed_everything": config["seed_everything"],
         "model": config["model"],
-        "data": {"class_path": data["class_path"], "init_args": arguments},
+        "data": {"class_path": data["class_path"], "init_args": arguments, "fingerprint": fingerprint},
         "trainer": {key: config["trainer"].get(key) for key in _IDENTITY_TRAINER_KEYS},
     }
 
@@ -122,28 +132,36 @@ class RunDirectory:
     @property
     def result(self) -> dict[str, Any] | None:
         """The final metrics of a finished run, None before."""
-        return read_result(self.path)
+        file = self.path / "result.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def check(self) -> None:
+        """Make sure that the directory is this run's own or nobody's.
+
+        Raises:
+            ValueError: the directory belongs to a run of another identity; the message shows the differences.
+        """
+        stored_path = self.path / "identity.json"
+        if not stored_path.exists():
+            return
+        changes = differences(json.loads(stored_path.read_text(encoding="utf-8")), self.identity)
+        if changes:
+            raise ValueError(
+                f"The run directory {self.path} belongs to a run of another identity. Stored → given:\n  "
+                + "\n  ".join(changes)
+                + "\nHINT: leave out `--run.dir` to start this run in a directory of its own; add `--run.fork_from "
+                f"{self.last_checkpoint}` to continue there from what was trained here, with the given values."
+            )
 
     def open(self) -> Path | None:
-        """Claim the directory for this run.
+        """Claim the directory for this run, see also :meth:`check`.
 
         Returns:
             The checkpoint to go on from: the run's own last one, the one to fork from, or None for a new run.
 
         Raises:
-            ValueError: the directory belongs to a run of another identity; the message shows the differences.
             FileNotFoundError: the checkpoint to fork from does not exist.
         """
-        stored_path = self.path / "identity.json"
-        if stored_path.exists():
-            changes = differences(json.loads(stored_path.read_text(encoding="utf-8")), self.identity)
-            if changes:
-                raise ValueError(
-                    f"The run directory {self.path} belongs to a run of another identity. Stored → given:\n  "
-                    + "\n  ".join(changes)
-                    + "\nHINT: leave out `--run.dir` to start this run in a directory of its own; add `--run.fork_from "
-                    f"{self.last_checkpoint}` to continue there from what was trained here, with the given values."
-                )
         fork = self.run.fork_from
         if fork is not None and not Path(fork).is_file():
             raise FileNotFoundError(f"run.fork_from: there is no checkpoint {fork}. Give the path of a .ckpt file.")
@@ -155,11 +173,10 @@ class RunDirectory:
     @rank_zero_only
     def _claim(self) -> None:
         if self.run.fresh and (self.path / "identity.json").exists():
-            shutil.rmtree(self.path)
+            for name in _CONTENTS:
+                path = self.path / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
         write_text(self.path / "identity.json", json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
-
-
-def read_result(path: Path) -> dict[str, Any] | None:
-    """Read the ``result.json`` of a run directory; None where there is none."""
-    file = path / "result.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None

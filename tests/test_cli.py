@@ -15,7 +15,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rectified_lpjepa.callbacks import RunCheckpoint
-from rectified_lpjepa.cli import main
+from rectified_lpjepa.cli import CLI, main
+from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.objectives import RDMReg
 
 TINY = """
@@ -127,7 +128,7 @@ def test_a_run_leaves_everything_in_its_directory_and_validates_to_the_same_numb
     assert "encoder probe, top-1" in capsys.readouterr().out
 
     command("predict", directory=directory)
-    with np.load(directory / "features.npz", allow_pickle=False) as features:
+    with np.load(directory / "features_test.npz", allow_pickle=False) as features:
         assert features["encoder"].shape == (360, 16)
         assert features["projector"].shape == (360, 12)
         assert features["labels"].shape == (360,)
@@ -172,12 +173,16 @@ def test_another_value_in_the_same_directory_is_refused_and_a_fork_takes_it(
 ) -> None:
     directory, fork = tmp_path / "run", tmp_path / "fork"
     command("fit", "--trainer.max_epochs=2", directory=directory)
-    with pytest.raises(SystemExit) as stop:
-        command("fit", "--trainer.max_epochs=3", "--run.fresh=true", directory=directory)
-    assert stop.value.code == 1
-    assert "trainer.max_epochs: 2 → 3" in capsys.readouterr().err
+    for fresh in ("true", "false"):
+        with pytest.raises(SystemExit) as stop:
+            command("fit", "--trainer.max_epochs=3", f"--run.fresh={fresh}", directory=directory)
+        assert stop.value.code == 1
+        assert "trainer.max_epochs: 2 → 3" in capsys.readouterr().err
     last = directory / "checkpoints" / "last.ckpt"
     assert last.exists()
+    with pytest.raises(SystemExit):
+        command("fit", "--model.optimizer.lr=0.02", f"--run.fork_from={last}", directory=tmp_path / "too short")
+    assert "raise `--trainer.max_epochs`" in capsys.readouterr().err
 
     options = ("--trainer.max_epochs=3", "--model.optimizer.lr=0.02", "--model.optimizer.weight_decay=0.3")
     command("fit", *options, f"--run.fork_from={last}", directory=fork)
@@ -281,5 +286,105 @@ def test_unlabelled_data_train_without_probes(
     main(["fit", "--config", str(config), f"--data={data}", "--run.dir", str(tmp_path / "run")])
     printed = capsys.readouterr().out
     assert "share of non-zeros" in printed
-    assert "probe" not in printed
+    assert "probe, top" not in printed
     assert not any("probe" in key for key in checkpoint(tmp_path / "run")["state_dict"])
+
+
+def test_the_last_epoch_is_validated_whatever_the_interval(
+    command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "run"
+    options = ("--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
+    command("fit", *options, directory=directory)
+    assert [row["epoch"] for row in rows(directory) if row["val/sparsity/l0"]] == ["1", "2"]
+    command("validate", *options, directory=directory)
+    assert "equal to training's log" in capsys.readouterr().out
+
+
+def test_a_run_killed_before_its_result_is_finished_by_the_next_start(
+    command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "run"
+    command("fit", directory=directory)
+    before = json.loads((directory / "result.json").read_text())
+    (directory / "result.json").unlink()
+    command("fit", directory=directory)
+    after = json.loads((directory / "result.json").read_text())
+    assert (after["epochs"], after["steps"]) == (before["epochs"], before["steps"])
+    assert after["metrics"] == {key: value for key, value in before["metrics"].items() if key.startswith("val/")}
+    assert "encoder probe, top-1" in capsys.readouterr().out
+
+
+def test_a_trial_leaves_a_run_as_it_is(command: Callable[..., None], tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    command("fit", "--trainer.fast_dev_run=true", "--model.optimizer.warmup_epochs=0", directory=directory)
+    assert not (directory / "result.json").exists()
+    command("fit", "--trainer.max_time=00:00:00:00", directory=directory)
+    assert not (directory / "result.json").exists()
+
+
+def test_a_saved_configuration_starts_the_same_run_and_discards_nothing(
+    command: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "run"
+    command("fit", "--run.fresh=true", directory=directory)
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    main(["fit", "--config", str(directory / "config.yaml")])
+    assert "is finished" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    command: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(self: RunCheckpoint, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunCheckpoint, "on_train_epoch_start", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        command("fit", directory=tmp_path / "run")
+    assert stop.value.code == 130
+    assert "stopped in epoch 2; the same command goes on from" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "--trainer.default_root_dir=elsewhere"], r"--run\.root"),
+        (["fit", "--trainer.overfit_batches=2"], "train_samples"),
+        (["fit", "--data={class_path: NpzDataModule, init_args: {path: no.npz}}"], r"^error: .*no\.npz"),
+        (["validate", "--ckpt_path=no.ckpt"], r"There is no checkpoint no\.ckpt"),
+    ],
+)
+def test_impossible_requests_are_refused_with_a_hint(
+    command: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command(*arguments, directory=tmp_path / "run")
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert "Namespace" not in error
+
+
+def test_a_missing_checkpoint_without_configuration_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    with pytest.raises(SystemExit):
+        main(["validate", "--ckpt_path", "no.ckpt"])
+    assert "There is no checkpoint no.ckpt" in capsys.readouterr().err
+
+
+def test_several_devices_gather_features_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, config: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(CLI, "_run_subcommand", lambda self, subcommand: None)
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    arguments = ["fit", "--config", str(config), "--run.root", str(tmp_path), "--trainer.devices=2"]
+    assert isinstance(CLI(arguments).trainer.strategy, AllGatherDDPStrategy)
+    assert not isinstance(CLI([*arguments, "--trainer.strategy=ddp"]).trainer.strategy, AllGatherDDPStrategy)

@@ -157,7 +157,7 @@ def test_the_test_split_gets_the_same_numbers_under_its_own_name(finished: Finis
     }
 
 
-def test_validation_features_are_the_first_rows(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_features_lie_evenly_over_the_data(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jepa, "_SAMPLED_ROWS", 100)
     data = digits()
     data.eval_batch_size = 64
@@ -165,7 +165,8 @@ def test_validation_features_are_the_first_rows(finished: Finished, monkeypatch:
     features = finished.model.validation_features()
     assert features is not None
     assert features.dtype == torch.float32
-    torch.testing.assert_close(features, torch.from_numpy(finished.predicted["projector"][:100]))
+    # Six batches of 60: every fourth row is the densest choice that gives 100 at most.
+    torch.testing.assert_close(features, torch.from_numpy(finished.predicted["projector"][::4]))
 
 
 def laplace_moments(mu: float, scale: float) -> tuple[float, float, float]:

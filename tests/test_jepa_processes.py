@@ -100,6 +100,7 @@ def work(rank: int, world_size: int, folder: Path, optimizer: str) -> Run:
 
 def work_on_both(rank: int, world_size: int, folder: Path) -> dict[str, Run]:
     warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)  # Lightning's, with PyTorch's
+    warnings.filterwarnings("ignore", r"The '\w+' does not have many workers")
     return {optimizer: work(rank, world_size, folder, optimizer) for optimizer in OPTIMIZERS}
 
 

@@ -182,7 +182,9 @@ def test_facts_say_the_effective_rates_and_what_is_matched(accumulate: int, tmp_
             "weights": 0.4 * total / 256,
             "biases_and_norms": 0.4 * total / 256,
             "probe_encoder": 0.02 * total / 256,
+            "probe_encoder_bias": 0.02 * total / 256,
             "probe_projector": 0.02 * total / 256,
+            "probe_projector_bias": 0.02 * total / 256,
         }
     )
     per_batch = "" if accumulate == 1 else ", the 3 accumulated batches each by themselves"

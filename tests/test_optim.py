@@ -9,6 +9,15 @@ from torch import nn
 from rectified_lpjepa.networks import Backbone
 from rectified_lpjepa.optim import Optimizer, effective_lr, parameter_groups, warmup_cosine
 
+GROUPS = [
+    "weights",
+    "biases_and_norms",
+    "probe_encoder",
+    "probe_encoder_bias",
+    "probe_projector",
+    "probe_projector_bias",
+]
+
 
 def small_model(seed=0):
     torch.manual_seed(seed)
@@ -47,10 +56,13 @@ def test_each_parameter_is_in_one_group_by_its_kind():
     ).build(16)
     probes = small_probes()
     groups = {group["name"]: group["params"] for group in parameter_groups([backbone, nn.Linear(8, 2)], probes)}
-    assert list(groups) == ["weights", "biases_and_norms", "probe_encoder", "probe_projector"]
+    assert list(groups) == GROUPS
     assert all(parameter.ndim > 1 for parameter in groups["weights"])
     assert all(parameter.ndim == 1 for parameter in groups["biases_and_norms"])
-    assert {id(p) for p in groups["probe_encoder"]} == {id(p) for p in probes["encoder"].parameters()}
+    for name, probe in probes.items():
+        (weight,), (bias,) = groups[f"probe_{name}"], groups[f"probe_{name}_bias"]
+        assert weight is probe.weight
+        assert bias is probe.bias
     everything = [id(p) for parameters in groups.values() for p in parameters]
     assert len(everything) == len(set(everything)) == len(list(backbone.parameters())) + 2 + 4
 
@@ -59,8 +71,8 @@ def test_each_parameter_is_in_one_group_by_its_kind():
 def test_what_decays(name):
     optimizer, _ = build(Optimizer(name=name, weight_decay=0.3, warmup_epochs=0))
     decays = {group["name"]: group["weight_decay"] for group in optimizer.param_groups}
-    biases = 0.0 if name == "lars" else 0.3
-    assert decays == {"weights": 0.3, "biases_and_norms": biases, "probe_encoder": 0.0, "probe_projector": 0.0}
+    decayed = {"weights": 0.3} if name == "lars" else {"weights": 0.3, "biases_and_norms": 0.3}
+    assert decays == dict.fromkeys(GROUPS, 0.0) | decayed
 
 
 def test_groups_without_parameters_are_left_out():
@@ -90,7 +102,8 @@ def lars_reference(weight, gradients, lr, momentum, weight_decay, *, adapted):
 @pytest.mark.parametrize("lr", [0.03, 0.0001])  # trust ratio in effect, and clipped
 @pytest.mark.parametrize("weight_decay", [0.1, 0.0])
 def test_lars_steps_equal_the_written_rule(lr, weight_decay):
-    settings = Optimizer(lr=lr, probe_lr=0.2, weight_decay=weight_decay, warmup_epochs=0)
+    probe_lr = 7 * lr
+    settings = Optimizer(lr=lr, probe_lr=probe_lr, weight_decay=weight_decay, warmup_epochs=0)
     optimizer, _ = build(settings)
     start = {group["name"]: [p.detach().clone() for p in group["params"]] for group in optimizer.param_groups}
     history = []
@@ -104,10 +117,10 @@ def test_lars_steps_equal_the_written_rule(lr, weight_decay):
             expected = lars_reference(
                 start[name][index],
                 [gradients[name][index] for gradients in history],
-                0.2 if name.startswith("probe") else lr,
+                probe_lr if name.startswith("probe") else lr,
                 0.9,
-                weight_decay,
-                adapted=name == "weights",
+                0.0 if name.startswith("probe") else weight_decay,
+                adapted=name in ("weights", "probe_encoder", "probe_projector"),
             )
             assert torch.allclose(parameter, expected, rtol=1e-5, atol=1e-7), name
 
@@ -115,8 +128,12 @@ def test_lars_steps_equal_the_written_rule(lr, weight_decay):
 def test_the_trust_ratio_was_both_in_effect_and_clipped():
     optimizer, _ = build(Optimizer(warmup_epochs=0))
     set_gradients(optimizer, 0)
-    ratios = [0.02 * p.norm() / p.grad.norm() for p in optimizer.param_groups[0]["params"]]
-    assert all(0.0001 < ratio < 0.03 for ratio in ratios)
+    ratios = {
+        group["name"]: [0.02 * p.detach().norm() / p.grad.norm() for p in group["params"]]
+        for group in optimizer.param_groups
+    }
+    assert all(0.0001 < ratio < 0.03 for ratio in ratios["weights"])
+    assert all(7 * 0.0001 < ratio < 7 * 0.03 for ratio in ratios["probe_encoder"] + ratios["probe_projector"])
 
 
 def test_adamw_is_torchs():
@@ -132,7 +149,7 @@ def test_rates_scale_with_the_total_batch():
     assert effective_lr(0.165, 128) == pytest.approx(0.0825)
     optimizer, scheduler = build(Optimizer(lr=0.165, probe_lr=0.055, warmup_epochs=0), total_batch=128)
     assert rates(optimizer) == pytest.approx(
-        {"weights": 0.0825, "biases_and_norms": 0.0825, "probe_encoder": 0.0275, "probe_projector": 0.0275}
+        dict.fromkeys(GROUPS, 0.0275) | {"weights": 0.0825, "biases_and_norms": 0.0825}
     )
     assert scheduler.get_last_lr() == list(rates(optimizer).values())
 
@@ -230,7 +247,8 @@ def test_a_fork_applies_its_own_settings():
     assert rates(optimizer)["weights"] == pytest.approx(expected(0.6, 7))
     assert rates(optimizer)["probe_encoder"] == pytest.approx(expected(0.4, 7))
     assert scheduler.get_last_lr() == list(rates(optimizer).values())
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0, 0.0, 0.0]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0, 0.0, 0.0, 0.0, 0.0]
+    assert [group["always_adapt"] for group in optimizer.param_groups] == [True, False] * 3
     assert all(group["momentum"] == 0.5 for group in optimizer.param_groups)
     assert all("momentum_buffer" in state for state in optimizer.state.values())
     optimizer.step()

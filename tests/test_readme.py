@@ -13,7 +13,8 @@ import pytest
 from rectified_lpjepa.cli import CLI, main
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines() if line]
 SNIPPETS = [block for language, block in BLOCKS if language == "python"]
 
@@ -25,6 +26,7 @@ class ParsedError(Exception):
 def test_there_is_something_to_test() -> None:
     assert len(COMMANDS) >= 12
     assert len(SNIPPETS) >= 1
+    assert not re.search(r"@[A-Z]+@", README)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

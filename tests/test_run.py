@@ -11,6 +11,10 @@ import pytest
 from rectified_lpjepa.run import Run, RunDirectory, differences, identity, identity_hash
 
 
+def identify(config: dict[str, Any], fingerprint: str | None = "0123") -> dict[str, Any]:
+    return identity(config, fingerprint)
+
+
 def configuration(**changes: Any) -> dict[str, Any]:
     config = {
         "seed_everything": 0,
@@ -37,7 +41,7 @@ def configuration(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_runtime_keys_do_not_change_the_identity(change: dict[str, Any]) -> None:
-    assert identity(configuration(**change)) == identity(configuration())
+    assert identify(configuration(**change)) == identify(configuration())
 
 
 @pytest.mark.parametrize(
@@ -47,28 +51,33 @@ def test_runtime_keys_do_not_change_the_identity(change: dict[str, Any]) -> None
         {"model__rectifier": "none"},
         {"trainer__max_epochs": 3},
         {"data__init_args__batch_size": 9},
-        {"data__init_args__path": "/a/other.npz"},
         {"data__class_path": "ImageFolderDataModule"},
     ],
 )
 def test_identity_keys_change_the_identity_and_the_hash(change: dict[str, Any]) -> None:
-    changed, given = identity(configuration(**change)), identity(configuration())
+    changed, given = identify(configuration(**change)), identify(configuration())
     assert identity_hash(changed) != identity_hash(given)
     assert len(differences(given, changed)) == 1
 
 
+def test_the_content_of_the_data_is_a_part_of_the_identity_and_their_place_is_not() -> None:
+    assert differences(identify(configuration()), identify(configuration(), "4567")) == [
+        "data.fingerprint: 0123 → 4567"
+    ]
+
+
 def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
-    given = identity(configuration())
+    given = identify(configuration())
     assert identity_hash(dict(reversed(given.items()))) == identity_hash(given)
 
 
 def test_differences_name_key_old_and_new() -> None:
-    lines = differences(identity(configuration()), identity(configuration(model__optimizer={"lr": 0.2, "decay": 1.0})))
+    lines = differences(identify(configuration()), identify(configuration(model__optimizer={"lr": 0.2, "decay": 1.0})))
     assert lines == ["model.optimizer.decay: (absent) → 1.0", "model.optimizer.lr: 0.1 → 0.2"]
 
 
 def test_a_new_run_has_no_checkpoint_and_leaves_its_identity(tmp_path: Path) -> None:
-    given = identity(configuration())
+    given = identify(configuration())
     directory = RunDirectory(Run(name="x", root=str(tmp_path)), given)
     assert directory.open() is None
     assert directory.path.name == f"x-{identity_hash(given)}"
@@ -82,24 +91,26 @@ def leave_checkpoint(directory: RunDirectory) -> None:
 
 
 def test_a_stopped_run_goes_on_and_a_fresh_one_starts_over(tmp_path: Path) -> None:
-    given = identity(configuration())
+    given = identify(configuration())
     directory = RunDirectory(Run(root=str(tmp_path)), given)
     directory.open()
     leave_checkpoint(directory)
     assert RunDirectory(Run(root=str(tmp_path)), given).open() == directory.last_checkpoint
+    (directory.path / "notes.txt").write_text("mine")
     assert RunDirectory(Run(root=str(tmp_path), fresh=True), given).open() is None
     assert not directory.last_checkpoint.exists()
+    assert (directory.path / "notes.txt").exists()
     assert (directory.path / "identity.json").exists()
 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_another_identity_is_refused_with_the_difference_and_nothing_is_lost(tmp_path: Path, fresh: bool) -> None:
     settings = Run(dir=str(tmp_path / "here"), fresh=fresh)
-    directory = RunDirectory(Run(dir=str(tmp_path / "here")), identity(configuration()))
+    directory = RunDirectory(Run(dir=str(tmp_path / "here")), identify(configuration()))
     directory.open()
     leave_checkpoint(directory)
     with pytest.raises(ValueError, match=r"model\.optimizer\.lr: 0\.1 → 0\.2[\s\S]*--run\.fork_from"):
-        RunDirectory(settings, identity(configuration(model__optimizer={"lr": 0.2}))).open()
+        RunDirectory(settings, identify(configuration(model__optimizer={"lr": 0.2}))).check()
     assert directory.last_checkpoint.read_bytes() == b"weights"
 
 
@@ -107,13 +118,13 @@ def test_a_fork_starts_from_the_other_checkpoint_and_then_from_its_own(tmp_path:
     source = tmp_path / "source.ckpt"
     source.write_bytes(b"weights")
     settings = Run(root=str(tmp_path), fork_from=str(source))
-    directory = RunDirectory(settings, identity(configuration()))
+    directory = RunDirectory(settings, identify(configuration()))
     assert directory.open() == source
     leave_checkpoint(directory)
-    assert RunDirectory(settings, identity(configuration())).open() == directory.last_checkpoint
+    assert RunDirectory(settings, identify(configuration())).open() == directory.last_checkpoint
 
 
 def test_a_missing_fork_is_named(tmp_path: Path) -> None:
-    directory = RunDirectory(Run(root=str(tmp_path), fork_from="nowhere.ckpt"), identity(configuration()))
+    directory = RunDirectory(Run(root=str(tmp_path), fork_from="nowhere.ckpt"), identify(configuration()))
     with pytest.raises(FileNotFoundError, match=r"nowhere\.ckpt"):
         directory.open()

@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rectified_lpjepa import plots
+from rectified_lpjepa.distributions import Law
 
 _NAN = float("nan")
 _LOSS_TERMS = ("loss", "invariance", "rdmreg")
@@ -23,7 +24,7 @@ class Representation(Protocol):
     """What the figures need of the module they are drawn for."""
 
     @property
-    def law(self) -> plots.Law:
+    def law(self) -> Law:
         """Distribution of one coordinate of the target."""
         ...
 

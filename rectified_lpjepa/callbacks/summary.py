@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import lightning.pytorch as pl
@@ -48,35 +48,59 @@ class RunSummary(pl.Callback):
     """Print and store what decides a run's numbers at its start (``summary.json``) and its result (``result.json``).
 
     Both lie in the run directory, the trainer's ``default_root_dir``. ``result.json`` says that the run is finished.
+    The last epoch is validated in any case, so that the result is that of the last weights.
+
+    Attributes:
+        started: whether training has taken place since this object was made.
     """
 
     def __init__(self) -> None:
+        self.started = False
         self._seconds = 0.0
-        self._started = 0.0
+        self._since = 0.0
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.monotonic()
-        facts: dict[str, Any] = {"hardware": _hardware(trainer), **pl_module.facts()}  # type: ignore[operator]
-        if trainer.is_global_zero:
-            write_text(
-                Path(trainer.default_root_dir) / "summary.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-            )
-            width = max(len(key) for key in facts)
-            print("\n".join(f"{key:<{width}}  {_readable(value)}" for key, value in facts.items()))  # noqa: T201
+        self.started = True
+        self._since = time.monotonic()
+        if not trainer.is_global_zero:
+            return
+        facts: dict[str, Any] = {"hardware": _hardware(trainer)}
+        for part in (trainer.datamodule, pl_module):  # type: ignore[attr-defined]  # a connector sets it
+            facts |= cast("Any", part).facts()
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            text = json.dumps(facts, indent=2, ensure_ascii=False)
+            write_text(Path(trainer.default_root_dir) / "summary.json", text + "\n")
+        width = max(len(key) for key in facts)
+        print("\n".join(f"{key:<{width}}  {_readable(value)}" for key, value in facts.items()))  # noqa: T201
+
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        if is_last and trainer.check_val_every_n_epoch is not None:
+            trainer.check_val_every_n_epoch = 1
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.interrupted or not trainer.is_global_zero:
-            return
+        fit_loop = trainer.fit_loop
+        enough_epochs = fit_loop.max_epochs not in (None, -1) and trainer.current_epoch >= fit_loop.max_epochs
+        enough_steps = fit_loop.max_steps != -1 and trainer.global_step >= fit_loop.max_steps
+        is_trial = trainer.fast_dev_run  # type: ignore[attr-defined]
+        if (enough_epochs or enough_steps) and not is_trial:
+            self.write_result(trainer)
+
+    def write_result(self, trainer: pl.Trainer) -> None:
+        """Store the trainer's last metrics as the result of the run."""
         metrics = {
             key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(("train/", "val/"))
         }
+        if not trainer.is_global_zero:
+            return
         result = {
             "metrics": metrics,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "seconds": round(self._seconds + time.monotonic() - self._started, 1),
+            "seconds": round(self._elapsed(), 1),
             "hardware": _hardware(trainer),
             "versions": {
                 "rectified_lpjepa": rectified_lpjepa.__version__,
@@ -87,9 +111,12 @@ class RunSummary(pl.Callback):
         }
         write_text(Path(trainer.default_root_dir) / "result.json", json.dumps(result, indent=2) + "\n")
 
+    def _elapsed(self) -> float:
+        return self._seconds + (time.monotonic() - self._since if self.started else 0.0)
+
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self._seconds + (time.monotonic() - self._started if self._started else 0.0)}
+        return {"seconds": self._elapsed()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

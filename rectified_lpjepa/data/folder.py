@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from functools import cached_property
@@ -17,9 +18,15 @@ from typing_extensions import override
 from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, crop_boxes
 from rectified_lpjepa.data.batches import UNLABELLED
 from rectified_lpjepa.data.image_ops import crop_host
-from rectified_lpjepa.data.module import Split, TwoViewDataModule
+from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, Split, TwoViewDataModule
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+EXPECTED_TREE = (
+    "Give as `--data.root` the folder that holds train/<class>/ and val/<class>/ with the images of each class. "
+    "ILSVRC-2012 must be requested from image-net.org and unpacked to train/<wnid>/ and val/<wnid>/."
+)
+"""What to do about missing folders."""
 
 _RESIZE_RATIO = 256 / 224  # shorter side of the resized image to side of its centre crop, in evaluation
 
@@ -83,6 +90,10 @@ class FolderImages:
         self._files = np.array([os.fsencode(file) for file in files])
         self.labels = labels
         self.image_size = image_size
+
+    def paths(self) -> list[str]:
+        """Return the paths relative to ``root``, one for each label."""
+        return [os.fsdecode(file) for file in self._files]
 
     def _read(self, index: int) -> Image.Image:
         return read_image(self.root / os.fsdecode(self._files[index]))
@@ -168,13 +179,31 @@ class ImageFolderDataModule(TwoViewDataModule):
         """Names of the class folders in the order of their labels; empty for unlabelled images."""
         return _class_folders(self._folder("train"))
 
+    @property
+    @override
+    def fingerprint(self) -> str | None:
+        """Beginning of the SHA-256 of both splits' :meth:`manifest`: the names of the files, not their content."""
+        manifests = f"{self.manifest('train')}\n{self.manifest('test')}\n"
+        return hashlib.sha256(manifests.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+    def manifest(self, split: Split) -> str:
+        """Identify the files of a split by name, without reading them.
+
+        Args:
+            split: which one.
+
+        Returns:
+            SHA-256, in hexadecimal, of the sorted paths relative to the split's folder, one a line.
+        """
+        images = self.images(split)
+        assert isinstance(images, FolderImages)
+        paths = sorted(Path(path).as_posix() for path in images.paths())
+        return hashlib.sha256(b"".join(os.fsencode(path) + b"\n" for path in paths)).hexdigest()
+
     def _folder(self, split: Split) -> Path:
         folder = self.root / self._folders[split]
         if not folder.is_dir():
-            raise FileNotFoundError(
-                f"There is no folder {folder.absolute()}. Give as `root` the folder that holds `train` and `val`, "
-                "each with one folder of images for each class."
-            )
+            raise FileNotFoundError(f"There is no folder {folder.absolute()}. {EXPECTED_TREE}")
         return folder
 
     def files(self, split: Split) -> dict[str, list[str]]:

@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from rectified_lpjepa.functional.precision import full_precision
+
 GREY_WEIGHTS = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue in torchvision's greyscale."""
 
@@ -179,6 +181,25 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     reads_KSS = (sources_KS.unsqueeze(2) == pixels).to(images.dtype)
     band_NSS = (taps_NK @ reads_KSS.flatten(1)).view(-1, 1, side, side)
     return (band_NSS @ (images @ band_NSS.mT)).clamp_(0, 1)  # a mean, but for rounding
+
+
+def fit_square(images: Tensor, size: int) -> Tensor:
+    """Bring images to a size for evaluation: their central square, resized where it has another size.
+
+    Args:
+        images: uint8 (B, C, H, W).
+        size: side S of the result in pixels.
+
+    Returns:
+        float32 (B, C, S, S) in [0, 1].
+    """
+    height, width = images.shape[-2:]
+    if height == width == size:
+        return to_float(images)
+    side = min(height, width)
+    box = torch.tensor([(height - side) // 2, (width - side) // 2, side, side], device=images.device)
+    with full_precision(images.device):
+        return crop_resize(images, box.expand(len(images), 4), size)
 
 
 def solarize(images: Tensor, flags: Tensor) -> Tensor:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from importlib.resources import files as package_files
-from pathlib import Path
 from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from rectified_lpjepa.data.folder import ImageFolderDataModule, list_classes
-from rectified_lpjepa.data.module import Split
+from rectified_lpjepa.data.folder import EXPECTED_TREE, ImageFolderDataModule, list_classes
+from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, Split
 
 
 def imagenet100_classes() -> list[str]:
@@ -43,6 +41,19 @@ class ImageNet100DataModule(ImageFolderDataModule):
         """The hundred WordNet identifiers, sorted; known without the data."""
         return imagenet100_classes()
 
+    @property
+    @override
+    def fingerprint(self) -> str | None:
+        """None with verified counts, as the list of classes and the counts say it all; else that of a folder."""
+        return None if self.verify_counts else super().fingerprint
+
+    @override
+    def facts(self) -> dict[str, str | int]:
+        """Return the facts of any data set, and the beginning of both splits' manifests."""
+        manifests = {self._folders[split]: self.manifest(split) for split in self._folders}
+        listed = ", ".join(f"{folder} {manifest[:FINGERPRINT_LENGTH]}" for folder, manifest in manifests.items())
+        return super().facts() | {"manifest": listed}
+
     @override
     def files(self, split: Split) -> dict[str, list[str]]:
         """List the image files of each class, sorted, as paths relative to the split's folder.
@@ -61,7 +72,7 @@ class ImageNet100DataModule(ImageFolderDataModule):
         if missing := [name for name in self.classes if not (folder / name).is_dir()]:
             raise FileNotFoundError(
                 f"{folder.absolute()} lacks {missing[0]} ({len(missing)} of the {len(self.classes)} classes are "
-                "missing). Expected the layout of ILSVRC-2012: one folder a class, named by its WordNet identifier. "
+                f"missing). {EXPECTED_TREE} "
                 "Validation images that lie in a single folder must first be moved into folders of their classes."
             )
         files = list_classes(folder, self.classes)
@@ -72,15 +83,3 @@ class ImageNet100DataModule(ImageFolderDataModule):
                 "the data set, or set `verify_counts` to false to go on with these."
             )
         return files
-
-    def manifest(self, split: Split) -> str:
-        """Identify the files of a split by name, without reading them.
-
-        Args:
-            split: which one.
-
-        Returns:
-            SHA-256, in hexadecimal, of the sorted paths relative to the split's folder, one a line.
-        """
-        paths = sorted(Path(file).as_posix() for names in self.files(split).values() for file in names)
-        return hashlib.sha256("".join(f"{path}\n" for path in paths).encode()).hexdigest()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import torch
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -16,12 +14,14 @@ from typing_extensions import override
 
 from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, augment, colour
 from rectified_lpjepa.data.batches import UNLABELLED, Batch, Views
-from rectified_lpjepa.data.image_ops import crop_resize, to_float
+from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.data.sampler import BatchRequest, EvaluationSampler, GlobalBatchSampler
-from rectified_lpjepa.functional.precision import full_precision
 from rectified_lpjepa.functional.randomness import keyed_generator
 
 Split = Literal["train", "test"]
+
+FINGERPRINT_LENGTH = 16
+"""Hexadecimal digits of a data set's fingerprint."""
 
 _SUBSET_SEED = 0  # of the fixed permutation whose beginning `train_samples` takes: not the seed of a run
 
@@ -187,6 +187,23 @@ class TwoViewDataModule(LightningDataModule, ABC):
     def std(self) -> list[float]:
         """Standard deviation of each channel, for images in [0, 1]. Known before ``setup``."""
 
+    @property
+    def fingerprint(self) -> str | None:
+        """What tells this data set from another one read by the same class; None where the class itself says it.
+
+        It is part of a run's identity, so that data may move but not change. Known before ``setup``.
+        """
+        return None
+
+    def facts(self) -> dict[str, str | int]:
+        """Return the facts worth printing at the start of a run, by name. Known after ``setup("fit")``."""
+        return {
+            "data": type(self).__name__.removesuffix("DataModule"),
+            "training images": len(self.positions("train")),
+            "evaluation images": len(self.positions("test")),
+            "classes": "none" if self.num_classes is None else self.num_classes,
+        }
+
     @abstractmethod
     def load(self, split: Split) -> Images:
         """Open the images of a split. Called once for each split, in every process that needs it."""
@@ -258,9 +275,6 @@ class TwoViewDataModule(LightningDataModule, ABC):
     def _loader(
         self, images: Images, sampler: GlobalBatchSampler | EvaluationSampler, augmentation: Augmentation | None
     ) -> DataLoader[Batch]:
-        if isinstance(images, InMemoryImages):
-            # Lightning advises more workers: taking rows of an array in memory is faster without any.
-            warnings.filterwarnings("ignore", r"The '\w+' does not have many workers", PossibleUserWarning)
         return _LateLoader(
             _BatchDataset(images, augmentation, self.views, self.seed),
             batch_size=None,
@@ -287,22 +301,3 @@ class TwoViewDataModule(LightningDataModule, ABC):
         if batch.images.ndim == 5:
             return colour(batch.images, batch.parameters)
         return augment(batch.images, batch.parameters, self.image_size)
-
-
-def fit_square(images: Tensor, size: int) -> Tensor:
-    """Bring images to a size for evaluation: their central square, resized where it has another size.
-
-    Args:
-        images: uint8 (B, C, H, W).
-        size: side S of the result in pixels.
-
-    Returns:
-        float32 (B, C, S, S) in [0, 1].
-    """
-    height, width = images.shape[-2:]
-    if height == width == size:
-        return to_float(images)
-    side = min(height, width)
-    box = torch.tensor([(height - side) // 2, (width - side) // 2, side, side], device=images.device)
-    with full_precision(images.device):
-        return crop_resize(images, box.expand(len(images), 4), size)

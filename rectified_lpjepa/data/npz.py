@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import torch
 from numpy.lib import format as npy
 from typing_extensions import override
 
-from rectified_lpjepa.data.module import InMemoryImages, Split, TwoViewDataModule
+from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, InMemoryImages, Split, TwoViewDataModule
 
 _SPLITS: tuple[Split, Split] = ("train", "test")
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -84,7 +85,12 @@ class NpzDataModule(TwoViewDataModule):
     def _headers(self) -> dict[str, _Header]:
         """Shape and type of each array, read without its content, and checked."""
         if not self.path.is_file():
-            raise FileNotFoundError(f"There is no file {self.path.absolute()}. Give the path of an .npz file.")
+            raise FileNotFoundError(
+                f"There is no file {self.path.absolute()}. Give as `--data.path` an .npz file of the arrays x_train, "
+                f"y_train, x_test and y_test, made e.g. by `numpy.savez({str(self.path)!r}, x_train=…, y_train=…, "
+                "x_test=…, y_test=…)`. For CIFAR-100 you can instead leave `--data.path` out and download it with "
+                "`--data CIFAR100DataModule --data.download true`."
+            )
         headers = {}
         with self._damage_named(), zipfile.ZipFile(self.path) as archive:
             for member in archive.namelist():
@@ -99,6 +105,15 @@ class NpzDataModule(TwoViewDataModule):
         if "y_train" in headers:
             self._check_label_types(headers)
         return headers
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        """Beginning of the SHA-256 of the names, checksums (CRC-32) and sizes of the arrays; reads no content."""
+        with self._damage_named(), zipfile.ZipFile(self.path) as archive:
+            members = sorted((member.filename, member.CRC, member.file_size) for member in archive.infolist())
+        listed = "".join(f"{name} {checksum:08x} {size}\n" for name, checksum, size in members)
+        return hashlib.sha256(listed.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:

@@ -16,8 +16,6 @@ from rectified_lpjepa.functional.randomness import keyed_generator
 class BatchRequest(NamedTuple):
     """One process's share of one global batch; what a sampler asks of a data set."""
 
-    epoch: int
-    """Epoch, from 0."""
     number: int
     """Number of the batch in the run, from 0 (in evaluation: in the pass)."""
     indices: list[int]
@@ -74,15 +72,13 @@ class GlobalBatchSampler(DistributedSampler[BatchRequest]):
     @override
     def __iter__(self) -> Iterator[BatchRequest]:
         """Go through this process's share of the epoch that ``set_epoch`` named last."""
-        epoch = self.epoch
-        generator = keyed_generator(self.seed, "order", epoch)
+        generator = keyed_generator(self.seed, "order", self.epoch)
         order = self.positions[torch.randperm(len(self.positions), generator=generator)]
         share = self.batch_size // self.num_replicas
         for batch in range(len(self)):
             first = batch * self.batch_size + self.rank * share
             yield BatchRequest(
-                epoch=epoch,
-                number=epoch * len(self) + batch,
+                number=self.epoch * len(self) + batch,
                 indices=order[first : first + share].tolist(),
                 start=self.rank * share,
                 global_batch=self.batch_size,
@@ -133,7 +129,6 @@ class EvaluationSampler(DistributedSampler[BatchRequest]):
             first = batch * self.num_replicas
             piece = first + self.rank
             yield BatchRequest(
-                epoch=self.epoch,
                 number=batch,
                 indices=self.positions[bounds[piece] : bounds[piece + 1]].tolist(),
                 start=bounds[piece] - bounds[first],

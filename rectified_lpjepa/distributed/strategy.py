@@ -22,7 +22,7 @@ class AllGatherDDPStrategy(DDPStrategy):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._agreed_shapes: set[tuple[int, ...]] = set()
+        self._has_compared_shapes = False
 
     @property
     def shard(self) -> Shard:
@@ -32,7 +32,8 @@ class AllGatherDDPStrategy(DDPStrategy):
     def gather_views(self, z_VBD: Tensor) -> Tensor:
         """Gather the features of all processes, see :func:`~rectified_lpjepa.distributed.all_gather_views`.
 
-        The processes compare their shapes the first time that one occurs.
+        The processes compare their shapes in the first call, which all of them make. Later calls do not: a comparison
+        that only the processes with a new shape took part in would wait for the others forever.
 
         Args:
             z_VBD: features (V, B, D) of this process, floating point.
@@ -41,12 +42,11 @@ class AllGatherDDPStrategy(DDPStrategy):
             (V, W·B, D) in the order of the ranks, at least float32; the features themselves for one process.
 
         Raises:
-            ValueError: if the processes' features differ in shape.
+            ValueError: if the processes' features differ in shape in the first call.
         """
-        shape = tuple(z_VBD.shape)
-        if shape not in self._agreed_shapes:
+        if not self._has_compared_shapes:
             check_equal_shapes(z_VBD)
-            self._agreed_shapes.add(shape)
+            self._has_compared_shapes = True
         return all_gather_views(z_VBD)
 
     @classmethod

@@ -1,5 +1,5 @@
 """What is measured of features, accumulated on the device, and what the target predicts for it."""
 
-from rectified_lpjepa.metrics.features import FeatureDistribution, FeatureStatistics, predicted_statistics
+from rectified_lpjepa.metrics.features import FeatureStatistics, predicted_statistics
 
-__all__ = ["FeatureDistribution", "FeatureStatistics", "predicted_statistics"]
+__all__ = ["FeatureStatistics", "predicted_statistics"]

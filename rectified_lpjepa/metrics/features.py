@@ -1,35 +1,20 @@
-"""How sparse features are and how they are distributed, and what the target law predicts for it.
+"""How sparse features are, their mean and variance, and what the target law predicts for them.
 
 Shape suffixes: B samples of a batch, D features.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from typing_extensions import override
 
-from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.randomness import keyed_generator
 from rectified_lpjepa.functional.sparsity import l1_sparsity
-
-
-class FeatureDistribution(NamedTuple):
-    """Counts of features over all samples and processes, on the device."""
-
-    rows: Tensor
-    """Number n of samples, int64 ()."""
-    unit_activity: Tensor
-    """Share of the samples in which a unit is not zero, float64 (D,)."""
-    zeros: Tensor
-    """Number of features that are exactly zero, int64 ()."""
-    histogram: Tensor
-    """Number of non-zero features in each bin, int64 (num_bins,); with ``zeros`` it sums to n · D."""
-    edges: Tensor
-    """Edges of the bins, float64 (num_bins + 1,)."""
 
 
 class FeatureStatistics(Metric):
@@ -40,25 +25,23 @@ class FeatureStatistics(Metric):
     * ``mean`` of all features;
     * ``variance``, the mean over units of each unit's (biased) variance;
     * ``dead_units``, the share of units that are zero in every sample;
-    * ``zero_rows``, the share of samples whose features are all zero.
+    * ``zero_rows``, the share of samples whose features are all zero;
+    * ``samples``, their number.
 
     Sums are kept in float64 and counts in int64, and both add up over processes. Before the first update all statistics
-    are NaN.
+    but ``samples`` are NaN.
 
     Args:
         dim: number D of features.
-        num_bins: number of bins of the histogram of non-zero features.
-        low: lower edge of the first bin, which also counts everything below.
-        high: upper edge of the last bin, which also counts everything above.
 
     Raises:
-        ValueError: ``dim`` or ``num_bins`` below one, or ``low`` not below ``high``.
+        ValueError: ``dim`` below one.
 
     Example:
         >>> statistics = FeatureStatistics(dim=4)
         >>> statistics.update(torch.tensor([[0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]))
         >>> {name: value.item() for name, value in statistics.compute().items()}
-        {'l0': 0.25, 'l1': 0.25, 'mean': 0.25, 'variance': 0.125, 'dead_units': 0.5, 'zero_rows': 0.5}
+        {'l0': 0.25, 'l1': 0.25, 'mean': 0.25, 'variance': 0.125, 'dead_units': 0.5, 'zero_rows': 0.5, 'samples': 2}
     """
 
     is_differentiable = False
@@ -71,16 +54,13 @@ class FeatureStatistics(Metric):
     sums: Tensor
     square_sums: Tensor
     l1_sum: Tensor
-    histogram: Tensor
 
-    def __init__(self, dim: int, num_bins: int = 200, low: float = -10.0, high: float = 10.0, **kwargs: Any) -> None:
+    def __init__(self, dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if dim < 1 or num_bins < 1:
-            raise ValueError(f"FeatureStatistics(dim={dim}, num_bins={num_bins}): both must be at least 1.")
-        if not low < high:
-            raise ValueError(f"FeatureStatistics(low={low}, high={high}): low must be below high.")
-        self.dim, self.num_bins, self.low, self.high = dim, num_bins, low, high
-        counts = {"rows": (), "zero_rows": (), "active_counts": (dim,), "histogram": (num_bins,)}
+        if dim < 1:
+            raise ValueError(f"FeatureStatistics(dim={dim}): the number of features must be at least 1.")
+        self.dim = dim
+        counts = {"rows": (), "zero_rows": (), "active_counts": (dim,)}
         totals = {"sums": (dim,), "square_sums": (dim,), "l1_sum": ()}
         for shapes, dtype in ((counts, torch.int64), (totals, torch.float64)):
             for name, shape in shapes.items():
@@ -106,19 +86,13 @@ class FeatureStatistics(Metric):
         self.sums += z_BD.sum(dim=0)
         self.square_sums += z_BD.square().sum(dim=0)
         self.l1_sum += l1_sparsity(z_BD) * len(z_BD)
-        self.histogram.scatter_add_(0, self._bins(z_BD).flatten(), active_BD.flatten().long())
-
-    def _bins(self, z_BD: Tensor) -> Tensor:
-        """Find the bin of each feature, int64 (B, D); never outside the histogram, also for NaN and infinities."""
-        position_BD = (z_BD - self.low) / (self.high - self.low) * self.num_bins
-        return position_BD.nan_to_num(nan=0.0).clamp(0, self.num_bins - 1).long()
 
     @override
     def compute(self) -> dict[str, Tensor]:
         """Compute the statistics.
 
         Returns:
-            The six statistics by name, float64 scalars.
+            The statistics by name, float64 scalars; ``samples``, of all processes, is int64.
         """
         mean_D = self.sums / self.rows
         # Rounding can leave a constant unit's variance slightly below zero.
@@ -131,30 +105,19 @@ class FeatureStatistics(Metric):
             "variance": variance_D.mean(),
             "dead_units": dead_units.where(self.rows > 0, torch.nan),
             "zero_rows": self.zero_rows.double() / self.rows,
+            # A copy: the state goes on being added to in place, and is reset.
+            "samples": self.rows.clone(),
         }
-
-    def distribution(self) -> FeatureDistribution:
-        """Give the counts behind the statistics, summed over processes (a collective: call it on all of them)."""
-        with self.sync_context():
-            return FeatureDistribution(
-                rows=self.rows.clone(),
-                unit_activity=self.active_counts.double() / self.rows,
-                zeros=self.rows * self.dim - self.active_counts.sum(),
-                histogram=self.histogram.clone(),
-                edges=torch.linspace(
-                    self.low, self.high, self.num_bins + 1, dtype=torch.float64, device=self.histogram.device
-                ),
-            )
 
 
 def predicted_statistics(
-    law: GeneralizedGaussian | RectifiedGeneralizedGaussian,
+    law: Law,
     dim: int,
     num_samples: int,
     seed: int = 0,
     monte_carlo_rows: int = 4096,
 ) -> dict[str, float]:
-    """Predict the statistics of :class:`FeatureStatistics` for independent features that follow the target exactly.
+    """Predict what :class:`FeatureStatistics` finds for independent features that follow the target exactly.
 
     With ρ the law's active fraction, l0 is ρ, the expected share of dead units (1 − ρ)^n, that of all-zero rows
     (1 − ρ)^D; mean and variance are the law's. All but l1 are closed forms.

@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.sharding import Shard
-
-Law = GeneralizedGaussian | RectifiedGeneralizedGaussian
 
 
 class ObjectiveOutput(NamedTuple):

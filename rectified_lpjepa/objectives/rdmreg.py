@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
+from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.invariance import invariance
 from rectified_lpjepa.functional.precision import at_least_float32, full_precision
 from rectified_lpjepa.functional.randomness import keyed_generator
 from rectified_lpjepa.functional.sharding import Shard
 from rectified_lpjepa.functional.sliced_wasserstein import sliced_wasserstein
 from rectified_lpjepa.objectives.directions import Directions
-from rectified_lpjepa.objectives.objective import Law, Objective, ObjectiveOutput
+from rectified_lpjepa.objectives.objective import Objective, ObjectiveOutput
 from rectified_lpjepa.objectives.target import Target
 
 

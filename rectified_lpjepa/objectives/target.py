@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.distributions import GeneralizedGaussian, Law, RectifiedGeneralizedGaussian
 from rectified_lpjepa.functional import generalized_gaussian as gg
 
 
@@ -75,7 +75,7 @@ class Target:
             return float(gg.sigma_rgn(self.p, self.resolved_mu))
         return float(self.sigma)
 
-    def law(self) -> GeneralizedGaussian | RectifiedGeneralizedGaussian:
+    def law(self) -> Law:
         """Return the law of one feature, with float64 scalar parameters."""
         p, mu, sigma = torch.tensor([self.p, self.resolved_mu, self.resolved_sigma], dtype=torch.float64)
         return (RectifiedGeneralizedGaussian if self.rectified else GeneralizedGaussian)(p, mu, sigma)

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -23,7 +24,7 @@ from rectified_lpjepa.data import (
     Views,
 )
 from rectified_lpjepa.data.augmentations import augment
-from rectified_lpjepa.data.module import fit_square
+from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.functional.randomness import keyed_generator
 
 QUIET: dict[str, Any] = {
@@ -106,6 +107,13 @@ def test_digits_know_their_facts_before_setup() -> None:
     pixels = module.images("train").images.double() / 255
     assert module.mean == pytest.approx([float(pixels.mean())], abs=1e-12)
     assert module.std == pytest.approx([float(pixels.std(correction=0))], abs=1e-12)
+
+
+def test_digits_facts_for_the_start_of_a_run() -> None:
+    module = DigitsDataModule(train_samples=100)
+    module.setup("fit")
+    assert module.facts() == {"data": "Digits", "training images": 100, "evaluation images": 360, "classes": 10}
+    assert module.fingerprint is None
 
 
 # ------------------------------------------------------------------------------------------------- loaders and views
@@ -275,14 +283,12 @@ def test_the_epoch_of_a_resumed_run_reaches_loaders_with_workers(tmp_path: Path)
         assert torch.equal(got.images, wanted.images)
 
 
-def test_in_memory_data_needs_no_workers_and_lightning_does_not_ask_for_any(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # As on a machine with many cores; a warning would be an error here.
-    monkeypatch.setattr("lightning.pytorch.trainer.connectors.data_connector.suggested_max_num_workers", lambda _: 8)
-    fit(1)
-    module, trainer = Recorder(), Trainer(**QUIET)
-    trainer.predict(module, datamodule=DigitsDataModule())
+def test_loaders_leave_the_filters_of_warnings_alone() -> None:
+    module = DigitsDataModule()
+    before = list(warnings.filters)
+    for loader in (module.train_dataloader(), module.val_dataloader(), module.predict_dataloader()):
+        next(iter(loader))
+    assert warnings.filters == before
 
 
 def test_validate_test_and_predict_see_every_sample_once() -> None:

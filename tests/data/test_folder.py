@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,35 @@ def test_facts_before_setup(tree: Path) -> None:
     assert module.augmentation.blur == 0.5
     given = folder_module(tree, mean=(0.1, 0.2, 0.3), std=(1, 2, 3))
     assert (given.mean, given.std) == ([0.1, 0.2, 0.3], [1, 2, 3])
+
+
+def test_facts_for_the_start_of_a_run(tree: Path) -> None:
+    module = folder_module(tree)
+    module.setup("fit")
+    assert module.facts() == {"data": "ImageFolder", "training images": 12, "evaluation images": 6, "classes": 3}
+
+
+def test_the_fingerprint_stays_when_the_folder_moves(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    fingerprint = folder_module(tree).fingerprint
+    assert fingerprint is not None
+    assert re.fullmatch("[0-9a-f]{16}", fingerprint)
+    copy = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(tree, copy)
+    assert folder_module(copy).fingerprint == fingerprint
+    (copy / "train" / "ant" / "notes.txt").write_text("no image")
+    assert folder_module(copy).fingerprint == fingerprint
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_other_names_have_another_fingerprint(tree: Path, split: str) -> None:
+    before = folder_module(tree).fingerprint
+    (tree / split / "ant" / "0.jpg").rename(tree / split / "ant" / "new.jpg")
+    renamed = folder_module(tree).fingerprint
+    (tree / split / "ant" / "new.jpg").rename(tree / split / "bee" / "new.jpg")
+    moved = folder_module(tree).fingerprint
+    (tree / split / "bee" / "new.jpg").unlink()
+    removed = folder_module(tree).fingerprint
+    assert len({before, renamed, moved, removed}) == 4
 
 
 def test_training_crops_are_torchvisions_of_the_keyed_boxes(tree: Path) -> None:
@@ -143,8 +173,11 @@ def test_images_in_subfolders_of_a_class_count(tree: Path) -> None:
 
 
 def test_missing_folders(tree: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere/train.*Give as `root`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"There is no folder .*nowhere/train\. Give as `--data\.root`"
+    ) as error:
         folder_module(tree / "nowhere").setup("fit")
+    assert "train/<class>/ and val/<class>/" in str(error.value)
     shutil.rmtree(tree / "val")
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*/val"):
         folder_module(tree).setup("fit")

@@ -82,10 +82,12 @@ def test_missing_classes_are_named(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for name in names[:98]:
             (tmp_path / split / name).mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=rf"lacks {names[98]} \(2 of the 100 classes are missing"):
+    with pytest.raises(FileNotFoundError, match=rf"lacks {names[98]} \(2 of the 100 classes are missing") as incomplete:
         imagenet_module(tmp_path).setup("fit")
-    with pytest.raises(FileNotFoundError, match=r"There is no folder .*train"):
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*train") as missing:
         imagenet_module(tmp_path / "nowhere").setup("fit")
+    for error in (incomplete, missing):
+        assert "must be requested from image-net.org and unpacked to train/<wnid>/ and val/<wnid>/" in str(error.value)
 
 
 def test_an_empty_class_is_named(tmp_path: Path) -> None:
@@ -104,6 +106,30 @@ def test_the_manifest_names_the_files(ilsvrc: Path, tmp_path: Path) -> None:
     module = imagenet_module(tmp_path)
     assert module.manifest("train") != wanted
     assert module.manifest("test") == wanted
+
+
+def test_the_fingerprint_is_the_manifest_unless_the_counts_are_verified(ilsvrc: Path, tmp_path: Path) -> None:
+    assert ImageNet100DataModule("nowhere").fingerprint is None
+    fingerprint = imagenet_module(ilsvrc).fingerprint
+    assert fingerprint is not None
+    shutil.copytree(ilsvrc, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "train" / "n00000001")  # none of the hundred
+    assert imagenet_module(tmp_path).fingerprint == fingerprint
+    name = imagenet100_classes()[3]
+    (tmp_path / "val" / name / f"{name}_1.JPEG").rename(tmp_path / "val" / name / "other.JPEG")
+    assert imagenet_module(tmp_path).fingerprint != fingerprint
+
+
+def test_facts_for_the_start_of_a_run(ilsvrc: Path) -> None:
+    module = imagenet_module(ilsvrc)
+    module.setup("fit")
+    assert module.facts() == {
+        "data": "ImageNet100",
+        "training images": 100,
+        "evaluation images": 100,
+        "classes": 100,
+        "manifest": f"train {module.manifest('train')[:16]}, val {module.manifest('test')[:16]}",
+    }
 
 
 def test_real_photographs() -> None:

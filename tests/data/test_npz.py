@@ -1,3 +1,5 @@
+import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,46 @@ def test_compressed_and_fortran_ordered_arrays(tmp_path: Path) -> None:
     assert np.array_equal(module.images("train").images.numpy(), np.moveaxis(content["x_train"], -1, 1))
 
 
+def test_facts_for_the_start_of_a_run(tmp_path: Path) -> None:
+    module = NpzDataModule(write(tmp_path, arrays()), train_samples=11)
+    module.setup("fit")
+    assert module.facts() == {"data": "Npz", "training images": 11, "evaluation images": 6, "classes": 4}
+    unlabelled = NpzDataModule(write(tmp_path, arrays(y_train=None, y_test=None)))
+    unlabelled.setup("fit")
+    assert unlabelled.facts()["classes"] == "none"
+
+
+def test_the_fingerprint_stays_with_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, arrays())
+    fingerprint = NpzDataModule(path).fingerprint
+    assert re.fullmatch("[0-9a-f]{16}", fingerprint)
+    (tmp_path / "elsewhere").mkdir()
+    moved = shutil.copy(path, tmp_path / "elsewhere" / "other.npz")
+    again = dict(reversed(arrays().items()))
+    np.savez_compressed(tmp_path / "compressed.npz", **again)
+    for same in (moved, tmp_path / "compressed.npz"):
+        module = NpzDataModule(str(same))
+        monkeypatch.setattr(module, "_read", lambda key: pytest.fail(f"{key} was read"))
+        assert module.fingerprint == fingerprint
+
+
+def test_another_content_has_another_fingerprint(tmp_path: Path) -> None:
+    pixel, label = arrays()["x_train"].copy(), arrays()["y_test"].copy()
+    pixel[3, 2, 1, 0] ^= 1
+    label[0] = 3
+    changes: list[dict[str, Any]] = [
+        {},
+        {"x_train": pixel},
+        {"y_test": label},
+        {"y_test": arrays()["y_test"].astype(np.int32)},
+        {"y_train": None, "y_test": None},
+        {"extra": np.zeros(1)},
+        {"x_train": arrays()["x_train"][:19], "y_train": arrays()["y_train"][:19]},
+    ]
+    fingerprints = {NpzDataModule(write(tmp_path, arrays(**change))).fingerprint for change in changes}
+    assert len(fingerprints) == len(changes)
+
+
 def test_oblong_images_need_a_size(tmp_path: Path) -> None:
     path = write(tmp_path, arrays((6, 8, 3)))
     with pytest.raises(ValueError, match=r"not square \(6 × 8 pixels\).*image_size"):
@@ -169,8 +211,10 @@ def test_a_constant_channel_needs_a_std(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_files(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There is no file .*none\.npz"):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*none\.npz") as missing:
         NpzDataModule(str(tmp_path / "none.npz"))
+    assert f"numpy.savez('{tmp_path / 'none.npz'}', x_train=…, y_train=…, x_test=…, y_test=…)" in str(missing.value)
+    assert "--data CIFAR100DataModule --data.download true" in str(missing.value)
 
     np.save(tmp_path / "array.npy", np.zeros(3))
     with pytest.raises(ValueError, match=r"array\.npy cannot be read as an \.npz file"):
