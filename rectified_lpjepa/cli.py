@@ -182,11 +182,9 @@ class CLI(LightningCLI):
     def _train(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         try:
             self.trainer.fit(model, datamodule, ckpt_path=self.checkpoint, weights_only=True)
-        except SystemExit:  # Lightning's answer to Ctrl-C
-            self._stopped(_SIGINT)
-            raise
-        if self.trainer.received_sigterm:
-            self._stopped(_SIGTERM)
+        except SystemExit:  # Lightning's answer to both signals
+            self._say_stopped()
+            raise SystemExit(_SIGTERM if self.trainer.received_sigterm else _SIGINT) from None
         if self.summary.started or self.checkpoint is None:
             return
         if self.checkpoint != self.directory.last_checkpoint:
@@ -198,12 +196,11 @@ class CLI(LightningCLI):
         self.trainer.validate(model, datamodule, ckpt_path=self.checkpoint, weights_only=True, verbose=False)
         self.summary.write_result(self.trainer)
 
-    def _stopped(self, code: int) -> None:
+    def _say_stopped(self) -> None:
         after = "nothing is kept yet: the same command starts over"
         if self.directory.last_checkpoint.exists():
             after = f"the same command goes on from {self.directory.last_checkpoint}"
         _say(f"stopped in epoch {self.trainer.current_epoch + 1}; {after}")
-        raise SystemExit(code)
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint (the run's last one by default) on the validation set."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -333,17 +334,23 @@ def test_a_saved_configuration_starts_the_same_run_and_discards_nothing(
     assert "is finished" in capsys.readouterr().out
 
 
-def test_an_interrupted_run_says_how_to_go_on(
-    command: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_how_to_go_on(
+    command: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    code: int,
 ) -> None:
-    def interrupt(self: RunCheckpoint, trainer: Any, pl_module: Any) -> None:
+    def stop_in_the_second_epoch(self: RunCheckpoint, trainer: Any, pl_module: Any) -> None:
         if trainer.current_epoch == 1:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
 
-    monkeypatch.setattr(RunCheckpoint, "on_train_epoch_start", interrupt)
+    monkeypatch.setattr(RunCheckpoint, "on_train_epoch_start", stop_in_the_second_epoch)
     with pytest.raises(SystemExit) as stop:
         command("fit", directory=tmp_path / "run")
-    assert stop.value.code == 130
+    assert stop.value.code == code
     assert "stopped in epoch 2; the same command goes on from" in capsys.readouterr().out
 
 
