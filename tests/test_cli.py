@@ -16,8 +16,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rectified_lpjepa.callbacks import RunCheckpoint
-from rectified_lpjepa.cli import CLI, main
+from rectified_lpjepa.cli import CLI
 from rectified_lpjepa.distributed import AllGatherDDPStrategy
+from rectified_lpjepa.main import main
 from rectified_lpjepa.objectives import RDMReg
 
 TINY = """

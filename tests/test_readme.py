@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rectified_lpjepa.cli import CLI, main
+from rectified_lpjepa.cli import CLI
+from rectified_lpjepa.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
