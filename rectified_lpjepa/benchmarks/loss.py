@@ -10,15 +10,21 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rectified_lpjepa.benchmarks.measure import peak_extra_memory, time_in_turn
+from rectified_lpjepa.benchmarks.measure import Timings, choose_device, peak_extra_memory, time_in_turn
 from rectified_lpjepa.benchmarks.report import Cell, report
 from rectified_lpjepa.functional import random_directions, sliced_wasserstein
+from rectified_lpjepa.objectives import Directions, RDMReg, Target
 
-BASELINE = (
+DISTANCE_BASELINE = (
     "z @ C.T of each view, a target sample of its own for each view, torch.sort(dim=0) of both, mean squared "
     "difference, autograd's backward; floor: the three matrix products (features of both views, target, gradient) alone"
+)
+OBJECTIVE_BASELINE = (
+    "the same distance with new directions and, for each view, a new target sample (p = 2, μ = 0) in each step, plus the "
+    "mean squared difference of the views"
 )
 
 
@@ -33,6 +39,7 @@ class Size(NamedTuple):
 CPU_SIZES = (Size(256, 512, 8192), Size(1024, 512, 8192), Size(128, 2048, 8192), Size(2048, 2048, 4096))
 CUDA_SIZES = (*CPU_SIZES, Size(1024, 2048, 8192))
 VIEWS = 2
+Side = Callable[["Inputs"], None]
 
 
 class Inputs(NamedTuple):
@@ -85,28 +92,44 @@ def floor(inputs: Inputs) -> None:
     projected @ inputs.directions
 
 
+def published_objective(z: Tensor, num: int) -> Tensor:
+    """Compute the whole objective for features (V, B, D) as published code does, with everything it draws."""
+    directions = F.normalize(torch.randn(num, z.shape[-1], device=z.device), dim=-1)
+    targets = torch.randn(z.shape, device=z.device).relu()
+    return 25 * F.mse_loss(z[0], z[1]) + 125 * published_style(z, targets, directions)
+
+
+def objective_baseline(inputs: Inputs) -> None:
+    """Value and gradient of the objective in the published style."""
+    inputs.z.grad = None
+    published_objective(inputs.z, len(inputs.directions)).backward()
+
+
+def objective_ours(inputs: Inputs) -> None:
+    """Value and gradient of the objective in one pass."""
+    inputs.z.grad = None
+    objective = RDMReg(Target(p=2.0), Directions("random", len(inputs.directions)))
+    objective(inputs.z, inputs.z, seed=0, step=0).loss.backward()
+
+
 def loss(repeats: int = 7, device: str = "auto", out: str = "runs/benchmarks") -> None:
-    """Time the sliced Wasserstein distance and measure its memory, forward and backward, against the published style.
+    """Time the sliced Wasserstein distance, and the objective around it, forward and backward, and measure the memory.
 
     Args:
         repeats: rounds that count.
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is a GPU.
-        out: folder for the JSON file.
+        out: folder for the JSON files.
     """
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    rows = [_row(size, repeats, place) for size in (CUDA_SIZES if place.type == "cuda" else CPU_SIZES)]
-    report("loss", BASELINE, rows, device=place, out=out)
+    place = choose_device(device)
+    sizes = CUDA_SIZES if place.type == "cuda" else CPU_SIZES
+    report("loss", DISTANCE_BASELINE, [_distance_row(size, repeats, place) for size in sizes], device=place, out=out)
+    print()  # noqa: T201
+    rows = [_objective_row(size, repeats, place) for size in sizes]
+    report("objective", OBJECTIVE_BASELINE, rows, device=place, out=out)
 
 
-def _row(size: Size, repeats: int, device: torch.device) -> dict[str, Cell]:
-    inputs = Inputs.draw(size, device)
-    sides = {"baseline": baseline, "ours": ours, "floor": floor}
-    timings = time_in_turn(
-        {name: partial(side, inputs) for name, side in sides.items()}, repeats=repeats, device=device
-    )
-    memory = {
-        name: peak_extra_memory(_prepare, size, sides[name], device, device=device) for name in ("baseline", "ours")
-    }
+def _distance_row(size: Size, repeats: int, device: torch.device) -> dict[str, Cell]:
+    timings = _time({"baseline": baseline, "ours": ours, "floor": floor}, size, repeats, device)
     return {
         "B, D, N": ", ".join(map(str, size)),
         "baseline s": timings.seconds("baseline"),
@@ -114,11 +137,33 @@ def _row(size: Size, repeats: int, device: torch.device) -> dict[str, Cell]:
         "floor s": timings.seconds("floor"),
         "baseline / ours": timings.ratio("baseline", "ours"),
         "ours / floor": timings.ratio("ours", "floor"),
-        "baseline MiB": memory["baseline"] / 2**20,
-        "ours MiB": memory["ours"] / 2**20,
+        "baseline MiB": _memory(baseline, size, device),
+        "ours MiB": _memory(ours, size, device),
     }
 
 
-def _prepare(size: Size, side: Callable[[Inputs], None], device: torch.device) -> Callable[[], None]:
+def _objective_row(size: Size, repeats: int, device: torch.device) -> dict[str, Cell]:
+    timings = _time({"baseline": objective_baseline, "ours": objective_ours}, size, repeats, device)
+    return {
+        "B, D, N": ", ".join(map(str, size)),
+        "baseline s": timings.seconds("baseline"),
+        "ours s": timings.seconds("ours"),
+        "baseline / ours": timings.ratio("baseline", "ours"),
+        "baseline MiB": _memory(objective_baseline, size, device),
+        "ours MiB": _memory(objective_ours, size, device),
+        "ours MiB, 4 N": _memory(objective_ours, size._replace(directions=4 * size.directions), device),
+    }
+
+
+def _time(sides: dict[str, Side], size: Size, repeats: int, device: torch.device) -> Timings:
+    inputs = Inputs.draw(size, device)
+    return time_in_turn({name: partial(side, inputs) for name, side in sides.items()}, repeats=repeats, device=device)
+
+
+def _memory(side: Side, size: Size, device: torch.device) -> float:
+    return peak_extra_memory(_prepare, size, side, device, device=device) / 2**20
+
+
+def _prepare(size: Size, side: Side, device: torch.device) -> Callable[[], None]:
     side(Inputs.draw(Size(8, 8, 8), device))  # loads what stays in memory for good
     return partial(side, Inputs.draw(size, device))

@@ -44,6 +44,11 @@ class Timings(NamedTuple):
         return Spread.of([upper / lower for upper, lower in pairs])
 
 
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name, where ``auto`` is CUDA where there is a GPU and else the CPU."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
 def time_in_turn(
     sides: Mapping[str, Callable[[], object]], *, repeats: int, warmup: int = 1, device: torch.device | str = "cpu"
 ) -> Timings:

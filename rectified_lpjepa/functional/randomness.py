@@ -8,8 +8,14 @@ continues bit for bit.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
+
+Blocks = Sequence[Callable[[], Tensor]]
+"""A matrix in blocks of rows, from the first to the last, each of which is made when it is called for."""
 
 
 def keyed_seed(seed: int, purpose: str, *position: int) -> int:
@@ -40,3 +46,41 @@ def keyed_generator(seed: int, purpose: str, *position: int, device: torch.devic
         A new generator on ``device``, owned by the caller.
     """
     return torch.Generator(device).manual_seed(keyed_seed(seed, purpose, *position))
+
+
+def keyed_blocks(
+    draw: Callable[[int, torch.Generator], Tensor],
+    rows: range,
+    total: int,
+    block_rows: int,
+    *,
+    seed: int,
+    purpose: str,
+    step: int,
+    device: torch.device | str = "cpu",
+) -> Blocks:
+    """Divide a random matrix into blocks, each keyed by (run seed, purpose, step, block), and give some of its rows.
+
+    No row depends on which others are drawn, in which order, or in which thread.
+
+    Args:
+        draw: makes a block of so many rows with a generator.
+        rows: the rows that are wanted, consecutive ones.
+        total: number of rows of the whole matrix; the last block may have fewer than the others.
+        block_rows: number of rows of a block.
+        seed: seed of the run.
+        purpose: what is drawn.
+        step: number of the step.
+        device: where the generators are.
+
+    Returns:
+        The blocks that the rows lie in, cut to them; none for no rows.
+    """
+
+    def drawn(block: int) -> Tensor:
+        first = block * block_rows
+        generator = keyed_generator(seed, purpose, step, block, device=device)
+        return draw(min(block_rows, total - first), generator)[max(rows.start - first, 0) : rows.stop - first]
+
+    numbers = range(rows.start // block_rows, -(-rows.stop // block_rows)) if rows else ()
+    return [partial(drawn, block) for block in numbers]

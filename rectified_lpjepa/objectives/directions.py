@@ -3,10 +3,10 @@
 Shape suffixes: V views, B samples of all processes, D features, N directions.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from rectified_lpjepa.functional.directions import (
@@ -16,12 +16,11 @@ from rectified_lpjepa.functional.directions import (
     random_directions,
 )
 from rectified_lpjepa.functional.precision import at_least_float32
-from rectified_lpjepa.functional.randomness import keyed_generator
+from rectified_lpjepa.functional.randomness import Blocks, keyed_blocks
 from rectified_lpjepa.functional.sharding import Shard
+from rectified_lpjepa.functional.sliced_wasserstein import BLOCK_ROWS
 
 DirectionKind = Literal["random", "orthogonal", "eigen", "eigen_bottom_half"]
-
-_BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Directions:
         if self.num < 1:
             raise ValueError(f"The number of directions must be at least 1, got {self.num}.")
 
-    def draw(self, gathered_VBD: Tensor, *, seed: int, step: int, shard: Shard = Shard()) -> list[Tensor]:
-        """Draw one process's share of the directions of a step.
+    def draw(self, gathered_VBD: Tensor, *, seed: int, step: int, shard: Shard = Shard()) -> Blocks:
+        """Divide one process's share of the directions of a step into blocks that are drawn when they are called for.
 
         Args:
             gathered_VBD: features (V, B, D) of the global batch.
@@ -62,21 +61,21 @@ class Directions:
             shard: which process this is.
 
         Returns:
-            The share in parts, together the rows ``shard.rows(num)`` of the whole: (V, n, D) eigenvectors where the
-            share has some, then the others, (n, D) with n ≥ 0; detached, at least float32, on the features' device.
+            Blocks that are together the rows ``shard.rows(num)`` of the whole: (V, n, D) eigenvectors, which are there
+            already, where the share has some, then (n, D) the others; detached, at least float32, on the features'
+            device.
 
         Raises:
             ValueError: if there are fewer directions than eigenvectors.
         """
         num_eigen = self._num_eigen(*gathered_VBD.shape[1:])
         rows = shard.rows(self.num)
-        parts = []
+        blocks: list[Callable[[], Tensor]] = []
         if rows.start < num_eigen and rows:
             eigen_VKD = eigen_directions(gathered_VBD, bottom_half=self.kind == "eigen_bottom_half")
-            parts.append(eigen_VKD[:, rows.start : rows.stop])
+            blocks.append(lambda: eigen_VKD[:, rows.start : rows.stop])
         others = range(max(rows.start, num_eigen) - num_eigen, max(rows.stop, num_eigen) - num_eigen)
-        parts.append(self._draw_blocks(others, self.num - num_eigen, gathered_VBD, seed=seed, step=step))
-        return parts
+        return [*blocks, *self._random_blocks(others, self.num - num_eigen, gathered_VBD, seed=seed, step=step)]
 
     def _num_eigen(self, batch: int, dim: int) -> int:
         if self.kind not in ("eigen", "eigen_bottom_half"):
@@ -90,15 +89,17 @@ class Directions:
             )
         return num_eigen
 
-    def _draw_blocks(self, rows: range, total: int, like_VBD: Tensor, *, seed: int, step: int) -> Tensor:
-        """Return the given rows of ``total`` keyed ones: draw the blocks they lie in, and cut."""
+    def _random_blocks(self, rows: range, total: int, like_VBD: Tensor, *, seed: int, step: int) -> Blocks:
         dim, dtype, device = like_VBD.shape[-1], at_least_float32(like_VBD), like_VBD.device
-        # A block of orthogonal directions holds whole bases.
-        block_rows = max(dim, _BLOCK_ROWS // dim * dim) if self.kind == "orthogonal" else _BLOCK_ROWS
         draw = orthogonal_directions if self.kind == "orthogonal" else random_directions
-        blocks = [torch.empty(0, dim, dtype=dtype, device=device)]
-        for first in range(rows.start // block_rows * block_rows, rows.stop, block_rows):
-            generator = keyed_generator(seed, "directions", step, first // block_rows, device=device)
-            block = draw(min(block_rows, total - first), dim, generator=generator, dtype=dtype, device=device)
-            blocks.append(block[max(rows.start - first, 0) : rows.stop - first])
-        return torch.cat(blocks)
+        return keyed_blocks(
+            lambda num, generator: draw(num, dim, generator=generator, dtype=dtype, device=device),
+            rows,
+            total,
+            # A block of orthogonal directions holds whole bases.
+            max(dim, BLOCK_ROWS // dim * dim) if self.kind == "orthogonal" else BLOCK_ROWS,
+            seed=seed,
+            purpose="directions",
+            step=step,
+            device=device,
+        )

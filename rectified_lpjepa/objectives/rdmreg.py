@@ -12,8 +12,7 @@ from typing_extensions import override
 
 from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.invariance import invariance
-from rectified_lpjepa.functional.precision import at_least_float32, full_precision
-from rectified_lpjepa.functional.randomness import keyed_generator
+from rectified_lpjepa.functional.precision import at_least_float32
 from rectified_lpjepa.functional.sharding import Shard
 from rectified_lpjepa.functional.sliced_wasserstein import sliced_wasserstein
 from rectified_lpjepa.objectives.directions import Directions
@@ -72,9 +71,7 @@ class RDMReg(Objective):
                 f"{tuple(gathered.shape)}."
             )
         difference = invariance(z)
-        with full_precision(gathered.device):
-            gathered = gathered.to(at_least_float32(gathered))
-            distance = shard.world_size * self._distance_of_share(gathered, seed, step, shard)
+        distance = shard.world_size * self._distance_of_share(gathered, seed, step, shard)
         return ObjectiveOutput(
             loss=self.invariance_weight * difference + self.distribution_weight * distance,
             parts={"invariance": difference.detach(), "rdmreg": distance.detach()},
@@ -82,14 +79,13 @@ class RDMReg(Objective):
 
     def _distance_of_share(self, gathered_VBD: Tensor, seed: int, step: int, shard: Shard) -> Tensor:
         """Sum the distances along this process's share of the directions, divided by the number of all of them."""
-        generator = keyed_generator(seed, "target", step, device=gathered_VBD.device)
-        target_BD = self.target.sample(
-            tuple(gathered_VBD.shape[1:]), generator=generator, dtype=gathered_VBD.dtype, device=gathered_VBD.device
+        gathered_VBD = gathered_VBD.to(at_least_float32(gathered_VBD))
+        _, batch, dim = gathered_VBD.shape
+        target = self.target.blocks(
+            batch, dim, seed=seed, step=step, dtype=gathered_VBD.dtype, device=gathered_VBD.device
         )
-        total = gathered_VBD.new_zeros(())
-        for part in self.directions.draw(gathered_VBD, seed=seed, step=step, shard=shard):
-            total = total + sliced_wasserstein(gathered_VBD, target_BD, part, num_directions=self.directions.num)
-        return total
+        directions = self.directions.draw(gathered_VBD, seed=seed, step=step, shard=shard)
+        return sliced_wasserstein(gathered_VBD, target, directions, num_directions=self.directions.num)
 
     @property
     @override

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from rectified_lpjepa.distributions import GeneralizedGaussian, Law, RectifiedGeneralizedGaussian
 from rectified_lpjepa.functional import generalized_gaussian as gg
+from rectified_lpjepa.functional.randomness import Blocks, keyed_blocks
+
+_BLOCK_ROWS = 64  # even a small batch is drawn by several threads
 
 
 @dataclass(frozen=True)
@@ -100,3 +103,30 @@ class Target:
             self.p, self.resolved_mu, self.resolved_sigma, shape, generator=generator, dtype=dtype, device=device
         )
         return draws.clamp_min_(0.0) if self.rectified else draws
+
+    def blocks(
+        self, num: int, dim: int, *, seed: int, step: int, dtype: torch.dtype, device: torch.device | str
+    ) -> Blocks:
+        """Divide the sample of a step into blocks of rows that are drawn when they are called for.
+
+        Args:
+            num: number of samples, those of all processes together.
+            dim: number of features D.
+            seed: seed of the run.
+            step: number of the step, 0-based.
+            dtype: float32 or float64.
+            device: where to draw.
+
+        Returns:
+            Blocks (n, D), together (num, D).
+        """
+        return keyed_blocks(
+            lambda rows, generator: self.sample((rows, dim), generator=generator, dtype=dtype, device=device),
+            range(num),
+            num,
+            _BLOCK_ROWS,
+            seed=seed,
+            purpose="target",
+            step=step,
+            device=device,
+        )

@@ -3,8 +3,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rectified_lpjepa.functional.randomness import keyed_generator, keyed_seed
+from rectified_lpjepa.functional.randomness import keyed_blocks, keyed_generator, keyed_seed
 
 
 def test_seed_is_pinned_across_processes_and_versions():
@@ -48,3 +50,26 @@ def test_generator_ignores_and_keeps_the_global_one():
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
 def test_generator_lives_on_the_device(device):
     assert keyed_generator(0, "target", device=device).device == torch.device("cpu")
+
+
+def block_rows(rows: range, total: int = 23) -> list[torch.Tensor]:
+    def draw(num: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.randn(num, 3, generator=generator)
+
+    blocks = keyed_blocks(draw, rows, total, 5, seed=1, purpose="target", step=2)
+    return [block() for block in reversed(blocks)][::-1]  # the order in which they are drawn does not matter
+
+
+@given(st.data())
+def test_any_rows_of_keyed_blocks_are_those_of_the_whole(data: st.DataObject):
+    start, stop = sorted(data.draw(st.tuples(st.integers(0, 23), st.integers(0, 23))))
+    whole = torch.cat(block_rows(range(23)))
+    assert whole.shape == (23, 3)
+    assert len(whole.unique()) == whole.numel()
+    parts = block_rows(range(start, stop))
+    assert all(len(part) for part in parts)
+    assert torch.equal(torch.cat([*parts, whole[:0]]), whole[start:stop])
+
+
+def test_each_block_has_the_generator_of_its_key():
+    assert torch.equal(block_rows(range(5, 10))[0], torch.randn(5, 3, generator=keyed_generator(1, "target", 2, 1)))

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from rectified_lpjepa.functional import eigen_directions
+from rectified_lpjepa.functional.randomness import Blocks
 from rectified_lpjepa.objectives import Directions, Shard
 
 KINDS = ["random", "orthogonal", "eigen", "eigen_bottom_half"]
@@ -11,9 +12,16 @@ def features(batch=12, dim=6, dtype=torch.float32):
     return torch.randn(2, batch, dim, generator=torch.Generator().manual_seed(0), dtype=dtype)
 
 
-def whole(parts: list[torch.Tensor]) -> torch.Tensor:
-    """All parts as (V, N, D)."""
-    return torch.cat([part.expand(2, *part.shape[-2:]) for part in parts], dim=1)
+def drawn(blocks: Blocks) -> list[torch.Tensor]:
+    """The eigenvectors (V, K, D), if there are any, and the others (n, D), if there are any."""
+    parts = [block() for block in blocks]
+    others = [part for part in parts if part.ndim == 2]
+    return [part for part in parts if part.ndim == 3] + ([torch.cat(others)] if others else [])
+
+
+def whole(blocks: Blocks, dim: int = 6) -> torch.Tensor:
+    """All directions as (V, N, D)."""
+    return torch.cat([torch.empty(2, 0, dim), *(part.expand(2, *part.shape[-2:]) for part in drawn(blocks))], dim=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,11 +32,11 @@ def test_directions_do_not_depend_on_the_number_of_processes(kind, num, dim):
         num = 11
     z = features(dim=dim)
     directions = Directions(kind, num)
-    alone = whole(directions.draw(z, seed=3, step=5))
+    alone = whole(directions.draw(z, seed=3, step=5), dim)
     assert alone.shape == (2, num, dim)
     torch.testing.assert_close(alone.norm(dim=-1), torch.ones(2, num))
     for world_size in (2, 4, 7):
-        shares = [whole(directions.draw(z, seed=3, step=5, shard=Shard(r, world_size))) for r in range(world_size)]
+        shares = [whole(directions.draw(z, seed=3, step=5, shard=Shard(r, world_size)), dim) for r in range(world_size)]
         assert torch.equal(torch.cat(shares, dim=1), alone)
         assert [share.shape[1] for share in shares] == [len(Shard(r, world_size).rows(num)) for r in range(world_size)]
 
@@ -47,13 +55,13 @@ def test_directions_are_redrawn_each_step_and_for_each_seed(kind):
 
 
 def test_blocks_differ():
-    (rows,) = Directions("random", 1024).draw(features(dim=40), seed=0, step=0)
+    (rows,) = drawn(Directions("random", 1024).draw(features(dim=40), seed=0, step=0))
     assert (rows[:512] @ rows[512:].T).abs().max() < 0.9
 
 
 @pytest.mark.parametrize("dim", [6, 200, 700])
 def test_orthogonal_blocks_hold_whole_bases(dim):
-    (rows,) = Directions("orthogonal", 1500).draw(features(dim=dim, dtype=torch.float64), seed=0, step=0)
+    (rows,) = drawn(Directions("orthogonal", 1500).draw(features(dim=dim, dtype=torch.float64), seed=0, step=0))
     for basis in rows.split(dim):
         torch.testing.assert_close(basis @ basis.T, torch.eye(len(basis), dtype=torch.float64))
 
@@ -61,7 +69,7 @@ def test_orthogonal_blocks_hold_whole_bases(dim):
 @pytest.mark.parametrize(("kind", "bottom_half", "count"), [("eigen", False, 6), ("eigen_bottom_half", True, 3)])
 def test_eigenvectors_come_first_and_random_ones_fill_up(kind, bottom_half, count):
     z = features()
-    eigen, others = Directions(kind, 20).draw(z, seed=0, step=0)
+    eigen, others = drawn(Directions(kind, 20).draw(z, seed=0, step=0))
     assert torch.equal(eigen, eigen_directions(z, bottom_half=bottom_half))
     assert eigen.shape == (2, count, 6)
     assert others.shape == (20 - count, 6)
@@ -69,20 +77,19 @@ def test_eigenvectors_come_first_and_random_ones_fill_up(kind, bottom_half, coun
 
 def test_share_without_eigenvectors_does_not_decompose(monkeypatch):
     monkeypatch.setattr(torch.linalg, "svd", None)
-    (others,) = Directions("eigen", 20).draw(features(), seed=0, step=0, shard=Shard(1, 2))
+    (others,) = drawn(Directions("eigen", 20).draw(features(), seed=0, step=0, shard=Shard(1, 2)))
     assert others.shape == (10, 6)
 
 
 def test_exactly_as_many_directions_as_eigenvectors():
-    eigen, others = Directions("eigen", 6).draw(features(), seed=0, step=0)
+    (eigen,) = drawn(Directions("eigen", 6).draw(features(), seed=0, step=0))
     assert eigen.shape == (2, 6, 6)
-    assert others.shape == (0, 6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_dtype_follows_the_features_but_is_never_half(kind):
     for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
-        parts = Directions(kind, 20).draw(features(dtype=dtype).requires_grad_(), seed=0, step=0)
+        parts = drawn(Directions(kind, 20).draw(features(dtype=dtype).requires_grad_(), seed=0, step=0))
         assert {part.dtype for part in parts} == {expected}
         assert not any(part.requires_grad for part in parts)
 

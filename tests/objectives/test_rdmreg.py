@@ -33,8 +33,8 @@ def test_equals_the_equation_in_numpy(kind, law):
     objective = RDMReg(law, Directions(kind, 20), invariance_weight=3.0, distribution_weight=7.0)
     z = features()
     output = objective(z, z, seed=4, step=9)
-    target = law.sample((12, 6), generator=keyed_generator(4, "target", 9), dtype=torch.float64)
-    parts = objective.directions.draw(z, seed=4, step=9)
+    target = law.sample((12, 6), generator=keyed_generator(4, "target", 9, 0), dtype=torch.float64)
+    parts = [block() for block in objective.directions.draw(z, seed=4, step=9)]
     directions = torch.cat([part.expand(2, *part.shape[-2:]) for part in parts], dim=1)
     loss, invariance, rdmreg = loss_in_numpy(z.numpy(), target.numpy(), directions.numpy(), 3.0, 7.0)
     np.testing.assert_allclose(output.loss.item(), loss, rtol=1e-12)
