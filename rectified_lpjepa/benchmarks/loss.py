@@ -23,7 +23,7 @@ DISTANCE_BASELINE = (
     "difference, autograd's backward; floor: the three matrix products (features of both views, target, gradient) alone"
 )
 OBJECTIVE_BASELINE = (
-    "the same distance with new directions and, for each view, a new target sample (p = 2, μ = 0) in each step, plus the "
+    "the same distance with new directions and, for each view, a new target sample (p = 2, μ = 0) each step, plus the "
     "mean squared difference of the views"
 )
 

@@ -36,7 +36,7 @@ def random_directions(
     """
     _check_counts(num, dim)
     gaussian_ND = torch.randn(num, dim, generator=generator, dtype=dtype, device=device)
-    return torch.nn.functional.normalize(gaussian_ND, dim=-1)
+    return gaussian_ND.div_(gaussian_ND.norm(dim=-1, keepdim=True))
 
 
 def orthogonal_directions(

@@ -9,8 +9,9 @@ Shape suffixes: V views, B samples, D features, N directions, n directions of a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,16 +60,6 @@ def sliced_wasserstein(
     z_VBD = z.to(at_least_float32(z)).contiguous()
     distance: Tensor = _SlicedWasserstein.apply(z_VBD, target, directions, num_directions)
     return distance
-
-
-class _Total(NamedTuple):
-    """What a walk over directions adds up."""
-
-    directions: int
-    squares: Tensor
-    """Sum of squared differences over views, samples and directions, float64."""
-    gradient: Tensor | None
-    """Sum of difference times direction (V, B, D)."""
 
 
 class _SlicedWasserstein(torch.autograd.Function):
@@ -123,42 +114,60 @@ class _Gradient(torch.autograd.Function):
 
 def _walk(z_VBD: Tensor, target_BD: Tensor, blocks: Blocks, needs_gradient: bool) -> _Total:
     """Add up the distances, and their gradient, along some blocks of directions."""
-    gradient_VBD = torch.zeros_like(z_VBD) if needs_gradient else None
-    squares = z_VBD.new_zeros((), dtype=torch.float64)
-    projected, target_projected = (_Product(x) for x in (z_VBD, target_BD))
-    num = 0
+    total = _Total(z_VBD, target_BD, needs_gradient)
     for draw in blocks:
-        directions = draw()
-        _check_directions(directions, z_VBD)
-        directions = directions.to(z_VBD.dtype)
-        num += directions.shape[-2]
-        shared = directions.ndim == 2
-        # Shared directions project all views in one product; a view with directions of its own is by itself.
-        for views in [slice(None)] if shared else [slice(view, view + 1) for view in range(len(z_VBD))]:
-            own_nD = directions if shared else directions[views.start]
-            projected_nK = projected(own_nD, z_VBD[views].flatten(0, 1))
-            targets_nB = target_projected(own_nD, target_BD)
-            squares += match_(projected_nK.unflatten(1, (-1, len(target_BD))), targets_nB)
-            if gradient_VBD is not None:
-                gradient_VBD[views].flatten(0, 1).addmm_(projected_nK.T, own_nD)
-    return _Total(num, squares, gradient_VBD)
+        total.add(draw())
+    return total
 
 
-class _Product:
-    """Projections of samples onto one block of directions after the other, all in the same memory.
+class _Total:
+    """What a walk over directions adds up.
 
-    Fresh memory for each block would cost the time in which the system hands it out.
+    Attributes:
+        directions: their number.
+        squares: sum of squared differences over views, samples and directions, float64.
+        gradient: sum of difference times direction (V, B, D); None if it is not needed.
     """
 
-    def __init__(self, like: Tensor) -> None:
-        self._memory = like.new_empty(0)
+    def __init__(self, z_VBD: Tensor, target_BD: Tensor, needs_gradient: bool) -> None:
+        self._z_VBD, self._target_BD = z_VBD, target_BD
+        self._project, self._project_target = _Projection(), _Projection()
+        self.directions = 0
+        self.squares = z_VBD.new_zeros((), dtype=torch.float64)
+        self.gradient = torch.zeros_like(z_VBD) if needs_gradient else None
+
+    def add(self, directions: Tensor) -> None:
+        """Add the distances along a block of directions (n, D), or (V, n, D), each view's own."""
+        _check_directions(directions, self._z_VBD)
+        directions = directions.to(self._z_VBD.dtype)
+        self.directions += directions.shape[-2]
+        if directions.ndim == 2:
+            # All views in one product.
+            self._add(directions, slice(None))
+        else:
+            for view, own_nD in enumerate(directions):
+                self._add(own_nD, slice(view, view + 1))
+
+    def _add(self, directions_nD: Tensor, views: slice) -> None:
+        z_KD = self._z_VBD[views].flatten(0, 1)
+        projected_nK = self._project(directions_nD, z_KD)
+        targets_nB = self._project_target(directions_nD, self._target_BD)
+        self.squares += match_(projected_nK.unflatten(1, (-1, len(self._target_BD))), targets_nB)
+        if self.gradient is not None:
+            self.gradient[views].flatten(0, 1).addmm_(projected_nK.T, directions_nD)
+
+
+class _Projection:
+    """Projections of samples, all in the same memory: the system would need time to hand out more of it."""
+
+    def __init__(self) -> None:
+        self._memory: Tensor | None = None
 
     def __call__(self, directions_nD: Tensor, samples_KD: Tensor) -> Tensor:
-        size = len(directions_nD) * len(samples_KD)
-        if self._memory.numel() < size:
-            self._memory = self._memory.new_empty(size)
-        out_nK = self._memory[:size].view(len(directions_nD), len(samples_KD))
-        return torch.mm(directions_nD, samples_KD.T, out=out_nK)
+        shape = len(directions_nD), len(samples_KD)
+        if self._memory is None or self._memory.numel() < math.prod(shape):
+            self._memory = samples_KD.new_empty(math.prod(shape))
+        return torch.mm(directions_nD, samples_KD.T, out=self._memory[: math.prod(shape)].view(shape))
 
 
 def _sum(terms: Iterable[Tensor], start: Tensor) -> Tensor:
