@@ -16,7 +16,7 @@ from torch import Tensor
 # Whatever Pillow's decoders raise on files that are damaged, cut short or no images at all.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 
-JPEG_SCALES = (8, 4, 2, 1)
+JPEG_SCALES = (1, 2, 4, 8)
 """By how much libjpeg can divide both sides while it decodes: it then computes fewer points of each 8 × 8 block."""
 
 DETAIL = 1.5
@@ -52,20 +52,21 @@ class EncodedImage:
         self.width, self.height = self._image.size
         self.format = self._image.format
 
-    def scale_for(self, boxes: Sequence[Sequence[int]], size: int) -> int:
+    def scale_for(self, boxes: Sequence[Sequence[int]], size: int, scales: Sequence[int] = JPEG_SCALES) -> int:
         """Choose by how much to divide the sides in decoding, see :data:`DETAIL`.
 
         Args:
             boxes: what will be cut out: top, left, height, width in pixels of the whole image.
             size: side of the crops in pixels.
+            scales: those to choose from, some of :data:`JPEG_SCALES`.
 
         Returns:
-            The largest of :data:`JPEG_SCALES` that leaves enough detail for every box; 1 for what is no JPEG.
+            The largest scale that leaves enough detail for every box; 1 if there is none, and for what is no JPEG.
         """
+        if self.format != "JPEG":
+            return 1
         detail = min(min(box[2:]) for box in boxes) / size
-        return next(
-            scale for scale in JPEG_SCALES if scale == 1 or (self.format == "JPEG" and detail >= DETAIL * scale)
-        )
+        return max((scale for scale in scales if detail >= DETAIL * scale), default=1)
 
     def decode(self, scale: int = 1) -> Tensor:
         """Decode the pixels. EXIF rotation is not applied, as in torchvision.

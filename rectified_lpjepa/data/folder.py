@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, crop_boxes
 from rectified_lpjepa.data.batches import UNLABELLED
-from rectified_lpjepa.data.decoding import EncodedImage, read_image, scaled_box
+from rectified_lpjepa.data.decoding import JPEG_SCALES, EncodedImage, read_image, scaled_box
 from rectified_lpjepa.data.image_ops import crop_host
 from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, Split, TwoViewDataModule
 from rectified_lpjepa.data.prepared import PreparedFolder
@@ -60,6 +60,9 @@ class FolderImages:
         image_size: side of crops and evaluation images in pixels.
     """
 
+    jpeg_scales: ClassVar[tuple[int, ...]] = JPEG_SCALES
+    """By how much the sides of a JPEG may be divided in decoding."""
+
     def __init__(self, root: Path, files: list[str], labels: Tensor, image_size: int) -> None:
         self.root = root
         # One buffer: a list of a million strings would be copied, page by page, into each worker that looks at it.
@@ -87,7 +90,7 @@ class FolderImages:
         return crops
 
     def _cut(self, image: EncodedImage, boxes: list[list[int]], crops: Tensor) -> None:
-        scale = image.scale_for(boxes, self.image_size)
+        scale = image.scale_for(boxes, self.image_size, self.jpeg_scales)
         pixels = image.decode(scale)
         for crop, box in zip(crops, boxes, strict=True):
             crop.copy_(crop_host(pixels, scaled_box(box, image, scale), self.image_size))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -43,7 +45,7 @@ def prepare_command(arguments: Sequence[str]) -> None:
         SystemExit: for a wrong command line, for images that cannot be decoded, and with status 130 after Ctrl-C.
     """
     try:
-        auto_cli(prepare, args=list(arguments), prog="rectified-lpjepa prepare")
+        auto_cli(prepare, args=list(arguments), as_positional=False, prog="rectified-lpjepa prepare")
     except KeyboardInterrupt:
         print("\nstopped; what is done is kept, and the same command goes on", file=sys.stderr)  # noqa: T201
         raise SystemExit(_SIGINT) from None
@@ -166,7 +168,16 @@ def _prepare_images(work: Callable[[str], _Result], paths: list[str], workers: i
 
 
 def _leave_stopping_to_the_parent() -> None:
+    """Let Ctrl-C, which reaches every process of a terminal, stop the parent only; end with it however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _prepare_image(old: Path, new: Path, settings: Settings, path: str) -> _Result:
