@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 # Whatever Pillow's decoders raise on files that are damaged, cut short or no images at all.
@@ -122,6 +122,7 @@ def _errors_naming(path: Path) -> Iterator[None]:
     try:
         yield
     except _DECODING_ERRORS as error:
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
         raise ValueError(
-            f"The image {path} cannot be decoded ({error}). It is damaged or incomplete: replace it, or delete it."
+            f"The image {path} cannot be decoded ({reason}). It is damaged or incomplete: replace it, or delete it."
         ) from error
