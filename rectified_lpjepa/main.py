@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from rectified_lpjepa.benchmarks.command import benchmark
 from rectified_lpjepa.cli import CLI, existing
+from rectified_lpjepa.data.prepare import prepare_command
 
 _EVALUATIONS = ("validate", "test", "predict")
 _TRACEBACK = "RECTIFIED_LPJEPA_TRACEBACK"
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.argv[1:] = _with_config_of_checkpoint(list(sys.argv[1:] if arguments is None else arguments))
         if sys.argv[1:2] == ["benchmark"]:
             benchmark(sys.argv[2:])
+        elif sys.argv[1:2] == ["prepare"]:
+            prepare_command(sys.argv[2:])
         else:
             CLI()
     except (ValueError, TypeError, FileNotFoundError, FloatingPointError, MisconfigurationException) as error:

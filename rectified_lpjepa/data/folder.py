@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +16,10 @@ from typing_extensions import override
 
 from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, crop_boxes
 from rectified_lpjepa.data.batches import UNLABELLED
+from rectified_lpjepa.data.decoding import JPEG_SCALES, EncodedImage, read_image, scaled_box
 from rectified_lpjepa.data.image_ops import crop_host
 from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, Split, TwoViewDataModule
+from rectified_lpjepa.data.prepared import PreparedFolder
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -30,32 +31,7 @@ EXPECTED_TREE = (
 
 _RESIZE_RATIO = 256 / 224  # shorter side of the resized image to side of its centre crop, in evaluation
 
-# Whatever Pillow's decoders raise on files that are damaged, cut short or no images at all.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
-
-
-def read_image(path: Path) -> Image.Image:
-    """Decode an image file to 8-bit RGB.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The decoded image of mode ``"RGB"``. EXIF rotation is not applied, as in torchvision.
-
-    Raises:
-        ValueError: the file is damaged, cut short, no image, or has more than 8 bits a channel; the message names it.
-    """
-    try:
-        with Image.open(path) as image:
-            mode, rgb = image.mode, image.convert("RGB")
-    except _DECODING_ERRORS as error:
-        raise ValueError(
-            f"The image {path} cannot be decoded ({error}). It is damaged or incomplete: replace it, or delete it."
-        ) from error
-    if mode.startswith(("I", "F")):
-        raise ValueError(f"The image {path} has the mode {mode}, more than 8 bits a channel. Convert it to 8 bits.")
-    return rgb
+_AT_ONCE = 16  # files that are held in memory together, so that the crops of all of them are placed in one go
 
 
 def resize_centre_crop(image: Image.Image, size: int) -> Image.Image:
@@ -84,6 +60,9 @@ class FolderImages:
         image_size: side of crops and evaluation images in pixels.
     """
 
+    jpeg_scales: ClassVar[tuple[int, ...]] = JPEG_SCALES
+    """By how much the sides of a JPEG may be divided in decoding."""
+
     def __init__(self, root: Path, files: list[str], labels: Tensor, image_size: int) -> None:
         self.root = root
         # One buffer: a list of a million strings would be copied, page by page, into each worker that looks at it.
@@ -95,25 +74,32 @@ class FolderImages:
         """Return the paths relative to ``root``, one for each label."""
         return [os.fsdecode(file) for file in self._files]
 
-    def _read(self, index: int) -> Image.Image:
-        return read_image(self.root / os.fsdecode(self._files[index]))
+    def _path(self, index: int) -> Path:
+        return self.root / os.fsdecode(self._files[index])
 
     def read_training(self, indices: Tensor, parameters: ViewParameters) -> Tensor:
-        """Decode each image once and cut its views out of it: uint8 (V, B, 3, S, S)."""
-        views = len(parameters.flip)
-        crops = np.empty((views, len(indices), 3, self.image_size, self.image_size), np.uint8)
-        for row, index in enumerate(indices.tolist()):
-            image = self._read(index)
-            boxes = crop_boxes(parameters.rows(row, row + 1), image.height, image.width)[:, 0].tolist()
-            for view, box in enumerate(boxes):
-                crops[view, row] = crop_host(image, box, self.image_size)
-        return torch.from_numpy(crops)
+        """Decode each image once, no larger than its views need it, and cut them out of it: uint8 (V, B, 3, S, S)."""
+        views, batch = parameters.flip.shape
+        crops = torch.empty(views, batch, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        for start in range(0, batch, _AT_ONCE):
+            images = [EncodedImage(self._path(index)) for index in indices[start : start + _AT_ONCE].tolist()]
+            heights, widths = torch.tensor([(image.height, image.width) for image in images]).unbind(1)
+            boxes = crop_boxes(parameters.rows(start, start + len(images)), heights, widths)
+            for row, image in enumerate(images):
+                self._cut(image, boxes[:, row].tolist(), crops[:, start + row])
+        return crops
+
+    def _cut(self, image: EncodedImage, boxes: list[list[int]], crops: Tensor) -> None:
+        scale = image.scale_for(boxes, self.image_size, self.jpeg_scales)
+        pixels = image.decode(scale)
+        for crop, box in zip(crops, boxes, strict=True):
+            crop.copy_(crop_host(pixels, scaled_box(box, image, scale), self.image_size))
 
     def read_evaluation(self, indices: Tensor) -> Tensor:
         """Decode each image and take its centre: uint8 (B, 3, S, S)."""
         centres = np.empty((len(indices), self.image_size, self.image_size, 3), np.uint8)
         for row, index in enumerate(indices.tolist()):
-            centres[row] = np.asarray(resize_centre_crop(self._read(index), self.image_size))
+            centres[row] = np.asarray(resize_centre_crop(read_image(self._path(index)), self.image_size))
         return torch.from_numpy(centres).permute(0, 3, 1, 2).contiguous()
 
 
@@ -182,9 +168,34 @@ class ImageFolderDataModule(TwoViewDataModule):
     @property
     @override
     def fingerprint(self) -> str | None:
-        """Beginning of the SHA-256 of both splits' :meth:`manifest`: the names of the files, not their content."""
+        """Beginning of the SHA-256 of both splits' :meth:`manifest`: the names of the files, not their content.
+
+        A folder made by ``rectified-lpjepa prepare`` has the names of another one, so there its content counts, too.
+        """
         manifests = f"{self.manifest('train')}\n{self.manifest('test')}\n"
+        if self.prepared is not None:
+            manifests += f"{self.prepared.sha256}\n"
         return hashlib.sha256(manifests.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+    @cached_property
+    def prepared(self) -> PreparedFolder | None:
+        """The record of a folder made by ``rectified-lpjepa prepare``; None for others.
+
+        Raises:
+            ValueError: the folder is not complete.
+        """
+        prepared = PreparedFolder.read(self.root)
+        if prepared is not None and prepared.sha256 is None:
+            raise ValueError(
+                f"{self.root.absolute()} is not complete: `rectified-lpjepa prepare` was stopped, or found damaged "
+                "images. Run the same command again until it says that all images are verified."
+            )
+        return prepared
+
+    @override
+    def facts(self) -> dict[str, str | int]:
+        """Return the facts of any data set, and how the images were prepared, if they were."""
+        return super().facts() | ({} if self.prepared is None else {"prepared": self.prepared.summary()})
 
     def manifest(self, split: Split) -> str:
         """Identify the files of a split by name, without reading them.
@@ -236,7 +247,8 @@ class ImageFolderDataModule(TwoViewDataModule):
 
     @override
     def load(self, split: Split) -> FolderImages:
-        """List the files of a split, see :meth:`files`."""
+        """List the files of a split, see :meth:`prepared` and :meth:`files`."""
+        _ = self.prepared  # refuses a folder that is not complete
         files = self.files(split)
         number = {name: label for label, name in enumerate(self.classes)}
         labels = [number.get(name, UNLABELLED) for name, names in files.items() for _ in names]

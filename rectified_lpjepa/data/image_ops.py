@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
+import torch.nn.functional as F
 from torch import Tensor
 
 from rectified_lpjepa.functional.precision import full_precision
@@ -72,31 +70,23 @@ def _bicubic_matrix(length: int, start: Tensor, extent: Tensor, size: int, mirro
     return weights.div_(weights.sum(-1, keepdim=True))
 
 
-def crop_host(image: Image.Image, box: Sequence[int], size: int) -> npt.NDArray[np.uint8]:
-    """Cut a box out of a PIL image and resize it to a square, as :func:`crop_resize` does for batches.
+def crop_host(image: Tensor, box: Sequence[int], size: int) -> Tensor:
+    """Cut a box out of an image on the host and resize it to a square, as :func:`crop_resize` does for batches.
+
+    It is torchvision's ``resized_crop(..., BICUBIC, antialias=True)`` on bytes: PIL's kernel with weights of 16 bits,
+    several times faster than PIL where the channels of a pixel lie side by side in memory.
 
     Args:
-        image: of mode ``"RGB"`` or ``"L"``.
+        image: uint8 (C, H, W).
         box: top, left, height, width in pixels.
         size: side S of the result in pixels.
 
     Returns:
-        (C, S, S) bytes, C = 3 or 1.
-
-    Raises:
-        ValueError: the image has another mode.
+        uint8 (C, S, S).
     """
-    if image.mode not in ("RGB", "L"):
-        raise ValueError(f"cannot crop an image of mode {image.mode!r}: convert it to 'RGB' or 'L' first.")
     top, left, height, width = box
-    # Not resize(box=...): that lets the kernel reach over the edge of the box into the rest of the image.
-    crop = image.crop((left, top, left + width, top + height))
-    # The width first, always: left to itself, Pillow 13 takes the height first where that is less work, and because
-    # overshoot is clipped after each pass the result would depend on the version and on the shape of the box.
-    for shape in ((size, height), (size, size)):
-        crop = crop.resize(shape, Image.Resampling.BICUBIC)
-    pixels = np.asarray(crop).reshape(size, size, -1)
-    return pixels.transpose(2, 0, 1).copy()
+    crop = image[:, top : top + height, left : left + width].unsqueeze(0)
+    return F.interpolate(crop, size=(size, size), mode="bicubic", antialias=True).squeeze(0)
 
 
 def blend(images: Tensor, own: Tensor, grey: Tensor, mean: Tensor) -> Tensor:

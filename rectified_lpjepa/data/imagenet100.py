@@ -44,8 +44,13 @@ class ImageNet100DataModule(ImageFolderDataModule):
     @property
     @override
     def fingerprint(self) -> str | None:
-        """None with verified counts, as the list of classes and the counts say it all; else that of a folder."""
-        return None if self.verify_counts else super().fingerprint
+        """That of a folder; with verified counts, as the list of classes and the counts say it all, that of no names.
+
+        Then it is None, or the beginning of the content's SHA-256 for a folder made by ``rectified-lpjepa prepare``.
+        """
+        if not self.verify_counts:
+            return super().fingerprint
+        return None if self.prepared is None else self.prepared.fingerprint
 
     @override
     def facts(self) -> dict[str, str | int]:
