@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jsonargparse import auto_cli
 
 from rectified_lpjepa.benchmarks.loss import loss
+from rectified_lpjepa.benchmarks.views import views
 
 
 def benchmark(arguments: Sequence[str]) -> None:
@@ -18,4 +19,4 @@ def benchmark(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: for a wrong command line.
     """
-    auto_cli({"loss": loss}, args=list(arguments), prog="rectified-lpjepa benchmark")
+    auto_cli({"loss": loss, "views": views}, args=list(arguments), prog="rectified-lpjepa benchmark")
