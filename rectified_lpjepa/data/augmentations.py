@@ -25,7 +25,7 @@ from rectified_lpjepa.functional.precision import full_precision
 CROP_TRIES = 10
 """How often torchvision's RandomResizedCrop looks for a box that fits before it takes the centre."""
 
-_FLOATS_IN_CACHE = 1 << 18
+_FLOATS_IN_CACHE = 1 << 18  # on a CPU the operations walk over pieces of 1 MiB, small enough for the cache
 
 
 class ViewParameters(NamedTuple):
