@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from jsonargparse import auto_cli
 
 from rectified_lpjepa.benchmarks.loss import loss
 from rectified_lpjepa.benchmarks.reader import reader
+from rectified_lpjepa.benchmarks.views import views
 
 
 def benchmark(arguments: Sequence[str]) -> None:
@@ -19,4 +21,5 @@ def benchmark(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: for a wrong command line.
     """
-    auto_cli({"loss": loss, "reader": reader}, args=list(arguments), prog="rectified-lpjepa benchmark")
+    commands: dict[str, Any] = {"loss": loss, "reader": reader, "views": views}
+    auto_cli(commands, args=list(arguments), prog="rectified-lpjepa benchmark")

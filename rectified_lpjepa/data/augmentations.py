@@ -11,21 +11,21 @@ Shape suffixes: V views, B samples, C channels, H × W stored pixels, S side of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rectified_lpjepa.data.colour import ColourSteps
+from rectified_lpjepa.data.colour import Colours
 from rectified_lpjepa.data.image_ops import crop_resize, horizontal_flip, to_float
 from rectified_lpjepa.functional.precision import full_precision
 
 CROP_TRIES = 10
 """How often torchvision's RandomResizedCrop looks for a box that fits before it takes the centre."""
 
-_FLOATS_IN_CACHE = 1 << 17  # on a CPU the operations walk over pieces of half a MiB, which stay in a core's cache
+_FLOATS_IN_CACHE = 1 << 18  # on a CPU the operations walk over pieces of 1 MiB, small enough for the cache
 
 
 class ViewParameters(NamedTuple):
@@ -221,16 +221,14 @@ def augment(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
     Raises:
         ValueError: the images have another shape than described.
     """
-    views, batch = parameters.flip.shape
+    batch = parameters.flip.shape[1]
     _check_images(images, (batch,))
-    boxes_VB4 = crop_boxes(parameters, *images.shape[-2:])
-    steps = _colour_steps(parameters)
-    out_VBCSS = torch.empty(views, batch, images.shape[1], size, size, dtype=torch.float32, device=images.device)
-    with full_precision(images.device):
-        for piece in _pieces(out_VBCSS):
-            crops = crop_resize(images[piece[1]], boxes_VB4[piece], size, parameters.flip[piece])
-            out_VBCSS[piece] = steps.of_piece(piece).apply(crops)
-    return out_VBCSS
+    boxes_NX, flip_N = crop_boxes(parameters, *images.shape[-2:]).flatten(0, 1), parameters.flip.flatten()
+
+    def cut(rows: Tensor) -> Tensor:
+        return crop_resize(images.index_select(0, rows % batch), boxes_NX[rows], size, flip_N[rows])
+
+    return _make_views(cut, parameters, (images.shape[1], size, size))
 
 
 def colour(crops: Tensor, parameters: ViewParameters) -> Tensor:
@@ -247,22 +245,48 @@ def colour(crops: Tensor, parameters: ViewParameters) -> Tensor:
         ValueError: the crops have another shape than described.
     """
     _check_images(crops, tuple(parameters.flip.shape))
-    steps = _colour_steps(parameters)
-    out_VBCSS = torch.empty(crops.shape, dtype=torch.float32, device=crops.device)
-    with full_precision(crops.device):
-        for piece in _pieces(out_VBCSS):
-            views = steps.of_piece(piece).apply(to_float(crops[piece]))
-            out_VBCSS[piece] = horizontal_flip(views, parameters.flip[piece])
-    return out_VBCSS
+    crops_NCSS, flip_N = crops.flatten(0, 1), parameters.flip.flatten()
+
+    def cut(rows: Tensor) -> Tensor:
+        return horizontal_flip(to_float(crops_NCSS.index_select(0, rows)), flip_N[rows])
+
+    return _make_views(cut, parameters, crops.shape[2:])
 
 
-def _colour_steps(parameters: ViewParameters) -> ColourSteps:
-    return ColourSteps.of(
-        parameters.jitter_factors.float(),  # a trainer with double precision has widened them
-        parameters.jitter_order,
-        parameters.grayscale,
-        None if parameters.blur_sigma is None else parameters.blur_sigma.float(),
-        parameters.solarize,
+def _make_views(cut: Callable[[Tensor], Tensor], parameters: ViewParameters, image: Sequence[int]) -> Tensor:
+    """Cut crops out and finish their colours.
+
+    Args:
+        cut: makes float32 crops of some of the N = V · B views, by number: v · B + b is view v of sample b.
+        parameters: of V views of B samples.
+        image: shape (C, S, S) of a view.
+
+    Returns:
+        (V, B, C, S, S) float32.
+    """
+    colours, device = _colours(parameters), parameters.flip.device
+    with full_precision(device):
+        if device.type != "cpu":
+            views_NCSS = colours.apply_as_sequence(cut(torch.arange(parameters.flip.numel(), device=device)))
+        else:
+            # Views whose hue is turned at the same position come to lie side by side, and are put back at the end.
+            order_N = colours.hue_position().argsort()
+            views_NCSS = torch.empty(len(order_N), *image)
+            step = max(1, _FLOATS_IN_CACHE // math.prod(image))
+            for piece, rows in zip(views_NCSS.split(step), order_N.split(step), strict=True):
+                piece.copy_(cut(rows))
+            colours.take(order_N).apply_selectively(views_NCSS, step)
+            views_NCSS = views_NCSS.index_select(0, order_N.argsort())
+    return views_NCSS.view(*parameters.flip.shape, *image)
+
+
+def _colours(parameters: ViewParameters) -> Colours:
+    return Colours(
+        parameters.jitter_factors.flatten(0, 1).float(),  # a trainer with double precision has widened them
+        parameters.jitter_order.flatten(0, 1),
+        parameters.grayscale.flatten(),
+        None if parameters.blur_sigma is None else parameters.blur_sigma.flatten().float(),
+        parameters.solarize.flatten(),
     )
 
 
@@ -273,12 +297,3 @@ def _check_images(images: Tensor, leading: tuple[int, ...]) -> None:
             f"images of shape {tuple(images.shape)} do not go with parameters of {leading[-1]} samples: expected "
             f"({expected}, 1 or 3 channels, height, width). A process takes its share by parameters.rows(start, stop)."
         )
-
-
-def _pieces(views_VBCSS: Tensor) -> Iterator[tuple[int, slice]]:
-    """Cut a batch into pieces (view, samples) that are worked on one after the other."""
-    views, batch, *image = views_VBCSS.shape
-    step = max(1, _FLOATS_IN_CACHE // math.prod(image)) if views_VBCSS.device.type == "cpu" else batch
-    for view in range(views):
-        for start in range(0, batch, step):
-            yield view, slice(start, start + step)

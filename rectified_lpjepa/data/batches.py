@@ -5,21 +5,26 @@ Shape suffixes: V views, B samples of this process, C channels, H height, W widt
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
 from rectified_lpjepa.data.augmentations import ViewParameters
+
+Split = Literal["train", "test"]
 
 UNLABELLED = -1
 """The label of a sample that has none."""
 
 
 class Batch(NamedTuple):
-    """One process's rows of a global batch, bytes as stored, with the randomness that its views will need."""
+    """One process's rows of a global batch, with the randomness that its views will need."""
 
-    images: Tensor
-    """uint8: stored images (B, C, H, W), or crops made on the host (V, B, C, S, S)."""
+    split: Split
+    """The part of the data set that the samples belong to."""
+    images: Tensor | None
+    """uint8 as stored (B, C, H, W), or crops made on the host (V, B, C, S, S); None for a data set in memory, whose
+    images are taken where the model runs, by their indices."""
     labels: Tensor
     """int64 (B,), -1 for samples without a label."""
     number: int

@@ -9,7 +9,8 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100  # type: ignore[import-untyped]
 from typing_extensions import override
 
-from rectified_lpjepa.data.module import InMemoryImages, Split, TwoViewDataModule
+from rectified_lpjepa.data.batches import Split
+from rectified_lpjepa.data.module import InMemoryImages, TwoViewDataModule
 
 
 class CIFAR10DataModule(TwoViewDataModule):

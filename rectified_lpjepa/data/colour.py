@@ -1,101 +1,126 @@
-"""The colour operations of a view, arranged so that samples with different orders of them run together."""
+"""The colour operations of many views, each with an order of its own, in two arrangements that give the same.
+
+Where looking at values is free (on a CPU), each view goes through its own operations and no others. Elsewhere all views
+go through one fixed sequence that has room for every order, so that nothing waits for the device.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rectified_lpjepa.data.image_ops import adjust_hue, blend, gaussian_blur, solarize
+from rectified_lpjepa.data.image_ops import adjust_hue, blend, gaussian_blur, grey_values, solarize
 
 HUE = 3
 """Number of the hue among the jitter operations: 0 brightness, 1 contrast, 2 saturation, 3 hue."""
+NO_JITTER = (1.0, 1.0, 1.0, 0.0)
+"""The factors that change nothing."""
 
 
-class ColourSteps(NamedTuple):
-    """The colour operations as one fixed sequence for all samples: three blends, a hue, three blends, a blend to grey.
+class Colours(NamedTuple):
+    """What is done to the colours of N views: jitter, grey, blur and solarize, one after the other."""
 
-    Each sample has its hue between its other three jitter operations, in any order: those before the hue go to the
-    first three blends, those after it to the next three, and what is left over does nothing. So samples of any order
-    run together without sorting them.
-    """
-
-    own: Tensor
-    """(7, ...) weights of the blends, see :func:`~rectified_lpjepa.data.image_ops.blend`."""
-    grey: Tensor
-    mean: Tensor
-    hue: Tensor
+    jitter_factors: Tensor
+    """(N, 4) float32: brightness, contrast, saturation and hue; :data:`NO_JITTER` where there is none."""
+    jitter_order: Tensor
+    """(N, 4) int64, permutation: which of these four comes first, second, third, fourth."""
+    grayscale: Tensor
+    """(N,) bool."""
     blur_sigma: Tensor | None
+    """(N,) float32 in pixels, 0 where there is no blur; None when there is none at all."""
     solarize: Tensor
+    """(N,) bool."""
 
-    @classmethod
-    def of(
-        cls,
-        jitter_factors: Tensor,
-        jitter_order: Tensor,
-        grayscale: Tensor,
-        blur_sigma: Tensor | None,
-        solarize: Tensor,
-    ) -> ColourSteps:
-        """Arrange the jitter of each sample in the common sequence.
+    def take(self, rows: Tensor) -> Colours:
+        """Take some of the views, in the order given."""
+        return Colours(*(None if table is None else table[rows] for table in self))  # type: ignore[arg-type]
+
+    def hue_position(self) -> Tensor:
+        """Say when each view's hue is turned: (N,) int64, 0 for first to 3 for last, -1 for views without jitter."""
+        idle = (self.jitter_factors == torch.tensor(NO_JITTER)).all(1)
+        return (self.jitter_order == HUE).byte().argmax(1).masked_fill_(idle, -1)
+
+    def apply_selectively(self, views: Tensor, step: int) -> None:
+        """Take each view through its own operations and no others, in place; on a CPU.
 
         Args:
-            jitter_factors: (..., 4) brightness, contrast, saturation and hue.
-            jitter_order: (..., 4) permutation of these four, by number: which comes first, second, third, fourth.
-            grayscale: (...) bool.
-            blur_sigma: (...) in pixels, 0 where there is no blur, or None when there is none at all.
-            solarize: (...) bool.
+            views: (N, C, S, S) float32 in [0, 1], those of equal :meth:`hue_position` side by side.
+            step: number of views to work on together.
         """
-        brightness, contrast, saturation, hue = jitter_factors.unbind(-1)
-        one, zero = torch.ones_like(hue), torch.zeros_like(hue)
+        weights_34N, hue_N, end = self._blends(), self.jitter_factors[:, HUE], 0
+        positions, counts = self.hue_position().unique_consecutive(return_counts=True)
+        for hue_position, count in zip(positions.tolist(), counts.tolist(), strict=True):
+            start, end = end, end + count
+            if hue_position < 0:
+                continue
+            group = (tensor[..., start:end].split(step, -1) for tensor in (weights_34N, hue_N))
+            for piece, weights, hue in zip(views[start:end].split(step), *group, strict=True):
+                images = piece
+                for position in range(4):
+                    turn = position == hue_position
+                    images = adjust_hue(images, hue) if turn else blend(images, *weights[:, position])
+                piece.copy_(images)
 
-        # By operation, in the order of jitter_order's numbers; then by the position in which it comes.
-        own = torch.stack((brightness, contrast, saturation, one), -1).gather(-1, jitter_order)
-        grey = torch.stack((zero, zero, 1 - saturation, zero), -1).gather(-1, jitter_order)
-        mean = torch.stack((zero, 1 - contrast, zero, zero), -1).gather(-1, jitter_order)
-        after_hue = (jitter_order == HUE).cumsum(-1).bool()
+        for rows in _flagged(self.grayscale, step):
+            views[rows] = grey_values(views.index_select(0, rows))
+        if self.blur_sigma is not None:
+            for rows in _flagged(self.blur_sigma > 0, step):
+                blurred = gaussian_blur(views.index_select(0, rows), self.blur_sigma[rows], _blur_taps(views))
+                views[rows] = blurred
+        for rows in _flagged(self.solarize, step):
+            views[rows] = solarize(views.index_select(0, rows), self.solarize[rows])
 
-        def sequence(weight: Tensor, idle: float, last: Tensor) -> Tensor:
-            before = weight.masked_fill(after_hue, idle)[..., :3]
-            after = weight.masked_fill(~after_hue, idle)[..., 1:]
-            return torch.cat((before, after, last.unsqueeze(-1)), -1).movedim(-1, 0).contiguous()
+    def apply_as_sequence(self, views: Tensor) -> Tensor:
+        """Take all views through one sequence: three blends, a hue, three blends, a blend to grey, blur, solarize.
 
-        to_grey = grayscale.to(hue.dtype)
-        return cls(
-            own=sequence(own, 1.0, 1 - to_grey),
-            grey=sequence(grey, 0.0, to_grey),
-            mean=sequence(mean, 0.0, zero),
-            hue=hue,
-            blur_sigma=blur_sigma,
-            solarize=solarize,
-        )
-
-    def of_piece(self, piece: tuple[int, slice]) -> ColourSteps:
-        """Take the steps of some samples of one view."""
-        blends = (weight[:, *piece] for weight in self[:3])
-        return ColourSteps(*blends, *(None if table is None else table[piece] for table in self[3:]))
-
-    def apply(self, images: Tensor) -> Tensor:
-        """Run the sequence.
+        Each view has its hue between its other three jitter operations, in any order: those before the hue go to the
+        first three blends, those after it to the next three, and what is left over does nothing.
 
         Args:
-            images: (N, C, S, S) float32 in [0, 1], one image for each of the N samples of these steps.
+            views: (N, C, S, S) float32 in [0, 1].
 
         Returns:
             (N, C, S, S) float32 in [0, 1].
         """
-        blends = list(zip(self.own, self.grey, self.mean, strict=True))
-        for weights in blends[:3]:
-            images = blend(images, *weights)
-        images = adjust_hue(images, self.hue)
-        for weights in blends[3:]:
-            images = blend(images, *weights)
+        weights_34N = self._blends()
+        after_hue = (self.jitter_order == HUE).cumsum(1).bool().T
+        idle = _idle_blend(views.device)
+        before, after = torch.where(after_hue, idle, weights_34N), torch.where(after_hue, weights_34N, idle)
+        for position in range(3):
+            views = blend(views, *before[:, position])
+        views = adjust_hue(views, self.jitter_factors[:, HUE])
+        for position in range(1, 4):
+            views = blend(views, *after[:, position])
+        to_grey = self.grayscale.float()
+        views = blend(views, 1 - to_grey, to_grey, torch.zeros_like(to_grey))
         if self.blur_sigma is not None:
-            images = gaussian_blur(images, self.blur_sigma, _blur_kernel_size(images.shape[-1]))
-        return solarize(images, self.solarize)
+            views = gaussian_blur(views, self.blur_sigma, _blur_taps(views))
+        return solarize(views, self.solarize)
+
+    def _blends(self) -> Tensor:
+        """Weights (3, 4, N) of pixel, grey and mean in the four operations, as they come; the hue's blend is idle."""
+        brightness, contrast, saturation, hue = self.jitter_factors.unbind(1)
+        one, zero = torch.ones_like(hue), torch.zeros_like(hue)
+        own = torch.stack((brightness, contrast, saturation, one))
+        grey = torch.stack((zero, zero, 1 - saturation, zero))
+        mean = torch.stack((zero, 1 - contrast, zero, zero))
+        return torch.stack((own, grey, mean)).gather(1, self.jitter_order.T.expand(3, -1, -1))
 
 
-def _blur_kernel_size(side: int) -> int:
+def _flagged(flags: Tensor, step: int) -> tuple[Tensor, ...]:
+    """Numbers of the flagged views, in pieces."""
+    return flags.nonzero().flatten().split(step) if flags.any() else ()
+
+
+@cache
+def _idle_blend(device: torch.device) -> Tensor:
+    """Weights (3, 1, 1) of the blend that changes nothing, kept so that they are sent to the device once."""
+    return torch.tensor([1.0, 0.0, 0.0], device=device).view(3, 1, 1)
+
+
+def _blur_taps(views: Tensor) -> int:
     """About a tenth of the side, odd: 23 taps for 224 pixels, and at least 3."""
-    return max(3, side // 10 // 2 * 2 + 1)
+    return max(3, views.shape[-1] // 10 // 2 * 2 + 1)

@@ -12,7 +12,8 @@ from sklearn.model_selection import train_test_split
 from typing_extensions import override
 
 from rectified_lpjepa.data.augmentations import Augmentation
-from rectified_lpjepa.data.module import InMemoryImages, Split, TwoViewDataModule
+from rectified_lpjepa.data.batches import Split
+from rectified_lpjepa.data.module import InMemoryImages, TwoViewDataModule
 
 _WHITE = 16  # the largest value in scikit-learn's arrays
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, crop_boxes
-from rectified_lpjepa.data.batches import UNLABELLED
+from rectified_lpjepa.data.batches import UNLABELLED, Split
 from rectified_lpjepa.data.decoding import JPEG_SCALES, EncodedImage, read_image, scaled_box
 from rectified_lpjepa.data.image_ops import crop_host
-from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, Split, TwoViewDataModule
+from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, TwoViewDataModule
 from rectified_lpjepa.data.prepared import PreparedFolder
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")

@@ -6,6 +6,7 @@ the same device. No function looks at values from the host, so nothing waits for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -53,21 +54,31 @@ def crop_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None = 
 
 
 def _bicubic_matrix(length: int, start: Tensor, extent: Tensor, size: int, mirror: Tensor | None = None) -> Tensor:
-    """Weights (N, size, length) that resize ``extent`` pixels from ``start`` to ``size`` pixels, as PIL's bicubic."""
-    scale = extent.float() / size
-    outputs = torch.arange(size, device=start.device, dtype=torch.float32).add_(0.5).expand(len(start), size)
+    """Weights (N, size, length) that resize ``extent`` pixels from ``start`` to ``size`` pixels, as PIL's bicubic.
+
+    Only those within the kernel's reach are computed.
+    """
+    scale_N1 = (extent.float() / size).unsqueeze(1)
+    start_N1, extent_N1 = start.unsqueeze(1).float(), extent.unsqueeze(1).float()
+    centres_NS = torch.arange(size, device=start.device, dtype=torch.float32).add_(0.5) * scale_N1
     if mirror is not None:
-        outputs = torch.where(mirror.unsqueeze(1), size - outputs, outputs)
-    centres = outputs * scale.unsqueeze(1)
-    inputs = torch.arange(length, device=start.device) - start.unsqueeze(1) + 0.5
-    stretch = scale.clamp(min=1).reciprocal_().view(-1, 1, 1)
+        centres_NS = torch.where(mirror.unsqueeze(1), extent_N1 - centres_NS, centres_NS)
+    stretch_N1 = scale_N1.clamp(min=1)
+    taps = min(length, math.ceil(4 * max(1, length / size)) + 1)
+    # Pixels are counted from the start of the box; where the kernel reaches over the image, its taps are moved inside.
+    first_NS = (centres_NS - 2 * stretch_N1).sub_(0.5).floor_()
+    first_NS = torch.minimum(torch.maximum(first_NS, -start_N1), (length - taps) - start_N1)
+    # The taps come first: the innermost loops then run over all samples and outputs instead of a few taps.
+    pixels_KNS = first_NS + torch.arange(taps, device=start.device, dtype=torch.float32).view(-1, 1, 1)
     # Keys' cubic with a = -1/2, as u² (u - 1) / 2 + v² (1 - 2v), where u = max(2 - |t|, 0) and v = max(1 - |t|, 0).
-    u = (inputs.unsqueeze(1) - centres.unsqueeze(2)).mul_(stretch).abs_().neg_().add_(2).clamp_(min=0)
+    u = (pixels_KNS - (centres_NS - 0.5)).div_(stretch_N1).abs_().neg_().add_(2).clamp_(min=0)
     v = (u - 1).clamp_(min=0)
-    weights = (u * u).mul_(u.sub_(1)).mul_(0.5).addcmul_(v * v, v.mul_(-2).add_(1))
-    inside = (inputs > 0) & (inputs < extent.unsqueeze(1))
-    weights.mul_(inside.unsqueeze(1))
-    return weights.div_(weights.sum(-1, keepdim=True))
+    weights_KNS = (u * u).mul_(u.sub_(1)).mul_(0.5).addcmul_(v * v, v.mul_(-2).add_(1))
+    weights_KNS *= (pixels_KNS >= 0) & (pixels_KNS < extent_N1)
+    weights_KNS /= weights_KNS.sum(0)
+    columns_KNS = pixels_KNS.add_(start_N1).long()
+    dense_NSL = torch.zeros(len(start), size, length, device=start.device)
+    return dense_NSL.scatter_(-1, columns_KNS.permute(1, 2, 0), weights_KNS.permute(1, 2, 0))
 
 
 def crop_host(image: Tensor, box: Sequence[int], size: int) -> Tensor:
@@ -105,27 +116,27 @@ def blend(images: Tensor, own: Tensor, grey: Tensor, mean: Tensor) -> Tensor:
     Returns:
         (N, C, H, W).
     """
-    N, C = images.shape[:2]
-    identity_CC, weights_C = _colour_constants(C, images.device)
-    pixels = images.reshape(N, C, -1)
-    mixing_NCC = torch.addcmul(grey.view(N, 1, 1) * weights_C, own.view(N, 1, 1), identity_CC)
-    offset_N = (pixels.mean(-1) @ weights_C).mul_(mean)
-    return torch.baddbmm(offset_N.view(N, 1, 1), mixing_NCC, pixels).clamp_(0, 1).view(images.shape)
+    own, grey, mean = (weight.view(-1, 1, 1, 1) for weight in (own, grey, mean))
+    greys = grey_values(images)
+    shade = (greys * grey).add_(greys.mean((2, 3), keepdim=True).mul_(mean))
+    return (images * own).add_(shade).clamp_(0, 1)
 
 
-@cache
-def _colour_constants(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The identity (C, C) and the channels' weights (C,) in grey, kept so that they are sent to the device once."""
-    weights = GREY_WEIGHTS if channels == 3 else (1.0,)
-    return torch.eye(channels, device=device), torch.tensor(weights, device=device)
+def grey_values(images: Tensor) -> Tensor:
+    """Compute the grey value of each pixel, (N, C, H, W) to (N, 1, H, W); a one-channel image is its own."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.unbind(1)
+    greys = (red * GREY_WEIGHTS[0]).add_(green, alpha=GREY_WEIGHTS[1]).add_(blue, alpha=GREY_WEIGHTS[2])
+    return greys.unsqueeze(1)
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue of each image as torchvision's ``adjust_hue`` does; one-channel images are returned as they are.
 
-    With V and m the largest and smallest channel, chroma c = V - m and hue h in sixths of a turn, red is
-    m + c · clamp(2 - |h|, 0, 1), where |h| is the distance around the circle; green and blue are the same about 2 and
-    4. Solving for h gives |h| = (g + b - r - m) / c + 1 with the sign of g - b, without a case for each sixth.
+    With V and m the largest and smallest channel, chroma c = V - m and hue h in turns, green is m + c · (2 - 6q) with
+    q = |h - 1/3| limited to [1/6, 1/3]; blue is the same about 2/3, and red is V - c · (2 - 6q) about 1/2. Solving for
+    h gives |h| = (g + b - r - m) / 6c + 1/6 with the sign of g - b, without a case for each sixth.
 
     Args:
         images: (N, C, H, W).
@@ -137,16 +148,23 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images
     red, green, blue = images.unbind(1)
-    smallest = torch.minimum(torch.minimum(red, green), blue)
-    chroma = torch.maximum(torch.maximum(red, green), blue).sub_(smallest)
-    distance = (green + blue).sub_(red).sub_(smallest).div_(chroma.clamp(min=_SMALLEST_CHROMA)).add_(1)
-    hue = distance.copysign_(green - blue).add_(6 * shift.view(-1, 1, 1))
-    hue.sub_((hue / 6).floor_(), alpha=6)
-    turned = torch.empty_like(images)
-    for channel, (centre, sign, level) in enumerate(((3, 1, -1), (2, -1, 2), (4, -1, 2))):
-        share = (hue - centre).abs_().mul_(sign).add_(level).clamp_(0, 1)
-        torch.addcmul(smallest, share, chroma, out=turned[:, channel])
-    return turned
+    smallest, largest = images.amin(1), images.amax(1)
+    double_chroma = (largest - smallest).mul_(2)
+    chromas = double_chroma.mul(3).clamp_(min=_SMALLEST_CHROMA)  # six of them
+    distance = (green + blue).sub_(red).sub_(smallest).div_(chromas).add_(1 / 6)
+    # One more turn makes all hues positive, and then only the fraction counts.
+    hue = distance.copysign_(green - blue).add_((1 + shift).view(-1, 1, 1)).frac_()
+    turned = (hue.unsqueeze(1) - _hue_centres(images.device)).abs_().clamp_(1 / 6, 1 / 3)
+    torch.addcmul(largest.sub_(double_chroma), chromas, turned[:, 0], out=turned[:, 0])
+    others = turned[:, 1:]
+    torch.addcmul(smallest.add_(double_chroma).unsqueeze(1), chromas.unsqueeze(1), others, value=-1, out=others)
+    return turned.clamp_(0, 1)  # of rounding errors
+
+
+@cache
+def _hue_centres(device: torch.device) -> Tensor:
+    """Centres (3, 1, 1) of red's, green's and blue's part of the circle: for red the opposite side of it."""
+    return torch.tensor([1 / 2, 1 / 3, 2 / 3], device=device).view(3, 1, 1)
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,12 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, augment, colour
-from rectified_lpjepa.data.batches import UNLABELLED, Batch, Views
+from rectified_lpjepa.data.batches import UNLABELLED, Batch, Split, Views
 from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.data.sampler import BatchRequest, EvaluationSampler, GlobalBatchSampler
 from rectified_lpjepa.functional.randomness import keyed_generator
-
-Split = Literal["train", "test"]
 
 FINGERPRINT_LENGTH = 16
 """Hexadecimal digits of a data set's fingerprint."""
@@ -27,7 +25,7 @@ _SUBSET_SEED = 0  # of the fixed permutation whose beginning `train_samples` tak
 
 
 class Images(Protocol):
-    """The images of one split, read by the batch."""
+    """The images of one split that are read from files by the batch."""
 
     @property
     def labels(self) -> Tensor:
@@ -51,14 +49,33 @@ class InMemoryImages:
     def __init__(self, images: Tensor, labels: Tensor | None) -> None:
         self.images = images
         self.labels = torch.full((len(images),), UNLABELLED) if labels is None else labels
+        self._on_device: dict[torch.device, Tensor] = {}
 
-    def read_training(self, indices: Tensor, parameters: ViewParameters) -> Tensor:  # noqa: ARG002
-        """Take images as stored, uint8 (B, C, H, W)."""
-        return self.images[indices]
+    def take(self, indices: Tensor) -> Tensor:
+        """Take images where the indices are.
 
-    def read_evaluation(self, indices: Tensor) -> Tensor:
-        """Take images as stored, uint8 (B, C, H, W)."""
-        return self.images[indices]
+        The first call for a device moves the whole split there, once and for all; a CPU uses the memory that is there.
+
+        Args:
+            indices: int64 (B,), on any device.
+
+        Returns:
+            Images as stored, uint8 (B, C, H, W), on the same device.
+
+        Raises:
+            RuntimeError: the device has too little memory for the split.
+        """
+        device = indices.device
+        if device not in self._on_device:
+            try:
+                self._on_device[device] = self.images.to(device)
+            except torch.OutOfMemoryError as error:
+                raise RuntimeError(
+                    f"The images of a data set in memory, {self.images.nbytes / 2**30:.2f} GiB, are kept on the device "
+                    f"that trains, and {device} has no room for them. HINT: store them as image files and use "
+                    "`--data ImageFolderDataModule`, or take a device with more memory."
+                ) from error
+        return self._on_device[device].index_select(0, indices)
 
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Compute mean and (biased) standard deviation of each channel, for images in [0, 1], from exact counts."""
@@ -75,8 +92,17 @@ class InMemoryImages:
 class _BatchDataset(Dataset[Batch]):
     """Answers the requests of a sampler with batches; with a recipe for training, without one for evaluation."""
 
-    def __init__(self, images: Images, augmentation: Augmentation | None, views: int, seed: int) -> None:
-        self.images = images
+    def __init__(
+        self,
+        split: Split,
+        images: Images | InMemoryImages,
+        augmentation: Augmentation | None,
+        views: int,
+        seed: int,
+    ) -> None:
+        self.split = split
+        self.labels = images.labels
+        self.files = None if isinstance(images, InMemoryImages) else images
         self.augmentation = augmentation
         self.views = views
         self.seed = seed
@@ -84,15 +110,19 @@ class _BatchDataset(Dataset[Batch]):
     @override
     def __getitem__(self, request: BatchRequest) -> Batch:
         indices = torch.tensor(request.indices, dtype=torch.int64)
-        if self.augmentation is None:
-            parameters, images = None, self.images.read_evaluation(indices)
-        else:
+        parameters = images = None
+        if self.augmentation is not None:
             # The table is the global batch's, so that a sample's views do not depend on the number of processes.
             generator = keyed_generator(self.seed, "views", request.number)
             table = self.augmentation.draw(self.views, request.global_batch, generator=generator)
             parameters = table.rows(request.start, request.start + len(indices))
-            images = self.images.read_training(indices, parameters)
-        return Batch(images, self.images.labels[indices], request.number, indices, parameters)
+        if self.files is not None:
+            images = (
+                self.files.read_evaluation(indices)
+                if parameters is None
+                else self.files.read_training(indices, parameters)
+            )
+        return Batch(self.split, images, self.labels[indices], request.number, indices, parameters)
 
 
 class _LateLoader(DataLoader[Batch]):
@@ -110,9 +140,9 @@ class _LateLoader(DataLoader[Batch]):
 class TwoViewDataModule(LightningDataModule, ABC):
     """Batches of augmented views for training, and every sample exactly once for evaluation.
 
-    Loaders move bytes; the views are made in a batch on the device, each sample with its own random numbers, keyed by
-    the seed, the number of the batch and the sample's place in the global batch. So neither the number of processes nor
-    that of workers changes them.
+    Loaders move indices, and bytes where the images are files; the views are made in a batch on the device, each sample
+    with its own random numbers, keyed by the seed, the number of the batch and the sample's place in the global batch.
+    So neither the number of processes nor that of workers changes them.
 
     Args:
         image_size: side of the views, and of evaluation images, in pixels.
@@ -123,7 +153,8 @@ class TwoViewDataModule(LightningDataModule, ABC):
         train_samples: train on this many samples, the first ones of a permutation that is always the same; None for
             all of them.
         predict_split: which split ``predict`` covers.
-        num_workers: processes that read images for each training process; 0 reads in the training process itself.
+        num_workers: processes that read image files for each training process; 0 reads in the training process itself.
+            Without effect on data sets in memory, of which nothing is read while training.
         seed: seed of the run, from which the order of samples and every view follow.
 
     Raises:
@@ -163,7 +194,7 @@ class TwoViewDataModule(LightningDataModule, ABC):
         self.predict_split: Split = predict_split
         self.num_workers = num_workers
         self.seed = seed
-        self._splits: dict[Split, Images] = {}
+        self._splits: dict[Split, Images | InMemoryImages] = {}
 
     # ------------------------------------------------------------------------ what each data set says of itself
 
@@ -205,7 +236,7 @@ class TwoViewDataModule(LightningDataModule, ABC):
         }
 
     @abstractmethod
-    def load(self, split: Split) -> Images:
+    def load(self, split: Split) -> Images | InMemoryImages:
         """Open the images of a split. Called once for each split, in every process that needs it."""
 
     # -------------------------------------------------------------------------------------------------- loaders
@@ -217,7 +248,7 @@ class TwoViewDataModule(LightningDataModule, ABC):
         for split in needed.get(stage, ("test",)):
             self.images(split)
 
-    def images(self, split: Split) -> Images:
+    def images(self, split: Split) -> Images | InMemoryImages:
         """Return the images of a split, opened at the first call."""
         if split not in self._splits:
             self._splits[split] = self.load(split)
@@ -247,7 +278,7 @@ class TwoViewDataModule(LightningDataModule, ABC):
         sampler = GlobalBatchSampler(
             self.positions("train"), self.batch_size, seed=self.seed, num_replicas=replicas, rank=rank
         )
-        return self._loader(self.images("train"), sampler, self.augmentation)
+        return self._loader("train", sampler, self.augmentation)
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -267,20 +298,22 @@ class TwoViewDataModule(LightningDataModule, ABC):
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
         replicas, rank = self._place()
         sampler = EvaluationSampler(self.positions(split), self.eval_batch_size, num_replicas=replicas, rank=rank)
-        return self._loader(self.images(split), sampler, None)
+        return self._loader(split, sampler, None)
 
     def _place(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def _loader(
-        self, images: Images, sampler: GlobalBatchSampler | EvaluationSampler, augmentation: Augmentation | None
+        self, split: Split, sampler: GlobalBatchSampler | EvaluationSampler, augmentation: Augmentation | None
     ) -> DataLoader[Batch]:
+        images = self.images(split)
+        workers = 0 if isinstance(images, InMemoryImages) else self.num_workers
         return _LateLoader(
-            _BatchDataset(images, augmentation, self.views, self.seed),
+            _BatchDataset(split, images, augmentation, self.views, self.seed),
             batch_size=None,
             sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             # A generator of its own: otherwise each pass would draw a number from the global one.
             generator=keyed_generator(self.seed, "loader"),
@@ -296,8 +329,13 @@ class TwoViewDataModule(LightningDataModule, ABC):
         return Views(self._make_views(batch), batch.labels, batch.number, batch.indices)
 
     def _make_views(self, batch: Batch) -> Tensor:
+        images = batch.images
+        if images is None:
+            stored = self.images(batch.split)
+            assert isinstance(stored, InMemoryImages)
+            images = stored.take(batch.indices)
         if batch.parameters is None:
-            return fit_square(batch.images, self.image_size)
-        if batch.images.ndim == 5:
-            return colour(batch.images, batch.parameters)
-        return augment(batch.images, batch.parameters, self.image_size)
+            return fit_square(images, self.image_size)
+        if images.ndim == 5:
+            return colour(images, batch.parameters)
+        return augment(images, batch.parameters, self.image_size)

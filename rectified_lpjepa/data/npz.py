@@ -17,7 +17,8 @@ import torch
 from numpy.lib import format as npy
 from typing_extensions import override
 
-from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, InMemoryImages, Split, TwoViewDataModule
+from rectified_lpjepa.data.batches import Split
+from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, InMemoryImages, TwoViewDataModule
 
 _SPLITS: tuple[Split, Split] = ("train", "test")
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}

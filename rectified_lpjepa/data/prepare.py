@@ -22,10 +22,10 @@ from jsonargparse import auto_cli
 from PIL import Image
 from tqdm import tqdm
 
+from rectified_lpjepa.data.batches import Split
 from rectified_lpjepa.data.decoding import EncodedImage
 from rectified_lpjepa.data.folder import ImageFolderDataModule
 from rectified_lpjepa.data.imagenet100 import ImageNet100DataModule
-from rectified_lpjepa.data.module import Split
 from rectified_lpjepa.data.prepared import PreparedFolder, Settings
 from rectified_lpjepa.files import atomic_write
 

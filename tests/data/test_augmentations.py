@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
 from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, augment, colour, crop_boxes
-from rectified_lpjepa.data.colour import HUE
+from rectified_lpjepa.data.colour import HUE, Colours
 from rectified_lpjepa.data.image_ops import crop_resize
 
 EVERYTHING = Augmentation(grayscale=0.3, blur=0.5, solarize=0.4, hue=0.3)
@@ -62,6 +62,27 @@ def test_augment_is_a_chain_of_torchvisions_operations(channels: int, size: int,
     for v in range(2):
         expected = [chain(images[b], boxes[v][b], parameters, (v, b), size) for b in range(batch)]
         torch.testing.assert_close(views[v], torch.stack(expected), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_two_arrangements_of_the_colours_agree(channels: int) -> None:
+    """What runs on accelerators gives what runs on a CPU, for all orders of the jitter."""
+    images, parameters = photos(300, channels, 24, 24) / 255, EVERYTHING.draw(1, 300, generator=generator())
+    assert parameters.blur_sigma is not None
+    colours = Colours(
+        parameters.jitter_factors[0],
+        parameters.jitter_order[0],
+        parameters.grayscale[0],
+        parameters.blur_sigma[0],
+        parameters.solarize[0],
+    )
+    order = colours.hue_position().argsort()
+    assert colours.hue_position().unique().tolist() == [-1, 0, 1, 2, 3]
+    selectively, colours = images[order], colours.take(order)
+    colours.apply_selectively(selectively, step=7)
+    torch.testing.assert_close(selectively, colours.apply_as_sequence(images[order]), rtol=0, atol=1e-5)
+    idle = (colours.hue_position() == -1) & ~colours.grayscale & (colours.blur_sigma == 0) & ~colours.solarize
+    assert torch.equal(selectively[idle], images[order][idle])
 
 
 def test_colour_finishes_crops_made_elsewhere() -> None:

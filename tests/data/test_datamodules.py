@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
@@ -20,11 +21,13 @@ from rectified_lpjepa.data import (
     CIFAR10DataModule,
     CIFAR100DataModule,
     DigitsDataModule,
+    ImageFolderDataModule,
     TwoViewDataModule,
     Views,
 )
 from rectified_lpjepa.data.augmentations import augment
 from rectified_lpjepa.data.image_ops import fit_square
+from rectified_lpjepa.data.module import InMemoryImages
 from rectified_lpjepa.functional.randomness import keyed_generator
 
 QUIET: dict[str, Any] = {
@@ -123,10 +126,9 @@ def test_a_training_batch_and_its_views() -> None:
     module = DigitsDataModule(batch_size=32, seed=3, views=3)
     batch = list(module.train_dataloader())[5]
     assert batch.number == 5
-    assert batch.images.shape == (32, 1, 8, 8)
-    assert batch.images.dtype == torch.uint8
+    assert batch.images is None  # they are in memory: only indices travel
     source = module.images("train")
-    assert torch.equal(batch.images, source.images[batch.indices])
+    stored = source.images[batch.indices]
     assert torch.equal(batch.labels, source.labels[batch.indices])
 
     views = views_of(module, batch)
@@ -138,7 +140,44 @@ def test_a_training_batch_and_its_views() -> None:
     assert torch.equal(views.indices, batch.indices)
     # The views are those of the recipe for the key (seed, "views", number).
     table = module.augmentation.draw(3, 32, generator=keyed_generator(3, "views", batch.number))
-    assert torch.equal(views.images, augment(batch.images, table, 16))
+    assert torch.equal(views.images, augment(stored, table, 16))
+
+
+def test_a_cpu_takes_images_out_of_the_memory_they_are_in() -> None:
+    images = DigitsDataModule().images("train")
+    assert isinstance(images, InMemoryImages)
+    indices = torch.tensor([7, 3, 7])
+    assert torch.equal(images.take(indices), images.images[indices])
+    (kept,) = images._on_device.values()
+    assert kept.data_ptr() == images.images.data_ptr()
+
+
+def test_a_split_is_moved_to_a_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = InMemoryImages(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), None)
+    moves = []
+    move = Tensor.to
+    monkeypatch.setattr(Tensor, "to", lambda tensor, device: moves.append(device) or move(tensor, device))
+    on_device = torch.tensor([1, 2], device="meta")
+    for _ in range(2):
+        assert images.take(on_device).shape == (2, 1, 2, 2)
+        assert images.take(on_device).device.type == "meta"
+    assert moves == [torch.device("meta")]
+
+
+def test_a_split_too_large_for_the_device_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = InMemoryImages(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), None)
+
+    def full(tensor: Tensor, device: torch.device) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Tensor, "to", full)
+    with pytest.raises(RuntimeError, match=r"no room for them. HINT: .*ImageFolderDataModule"):
+        images.take(torch.tensor([0]))
+
+
+def test_data_in_memory_need_no_workers() -> None:
+    module = DigitsDataModule(num_workers=3, batch_size=32)
+    assert module.train_dataloader().num_workers == module.val_dataloader().num_workers == 0
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -264,10 +303,19 @@ def test_lightning_leaves_the_sampler_alone_and_tells_it_the_epoch() -> None:
 
 
 def test_the_epoch_of_a_resumed_run_reaches_loaders_with_workers(tmp_path: Path) -> None:
-    whole, _ = fit(2, num_workers=1)
+    noise = np.random.default_rng(0).integers(0, 256, (44, 8, 8, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        folder = tmp_path / "images" / ("train" if number < 40 else "val")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+
+    def files() -> ImageFolderDataModule:
+        return ImageFolderDataModule(str(tmp_path / "images"), image_size=8, batch_size=16, num_workers=1)
+
+    whole = Recorder()
+    Trainer(max_epochs=2, log_every_n_steps=1, **QUIET).fit(whole, datamodule=files())
     trainer = Trainer(max_epochs=1, log_every_n_steps=1, **QUIET)
-    data: dict[str, Any] = {"train_samples": 40, "batch_size": 16, "num_workers": 1}
-    trainer.fit(Recorder(), datamodule=DigitsDataModule(**data))
+    trainer.fit(Recorder(), datamodule=files())
     trainer.save_checkpoint(tmp_path / "one.ckpt")
 
     class AsksForStepsEarly(Recorder):
@@ -277,7 +325,7 @@ def test_the_epoch_of_a_resumed_run_reaches_loaders_with_workers(tmp_path: Path)
 
     resumed = AsksForStepsEarly()
     trainer = Trainer(max_epochs=2, log_every_n_steps=1, **QUIET)
-    trainer.fit(resumed, datamodule=DigitsDataModule(**data), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
+    trainer.fit(resumed, datamodule=files(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
     assert [batch.number for batch in resumed.train_batches] == [2, 3]
     for got, wanted in zip(resumed.train_batches, whole.train_batches[2:], strict=True):
         assert torch.equal(got.images, wanted.images)
