@@ -33,8 +33,9 @@ def train(model: RectifiedLpJEPA, path: Path, *callbacks: Callback, **arguments:
 
 def by_hand(objective: RDMReg, z_VBD: npt.NDArray[Any], seed: int, step: int) -> dict[str, float]:
     """The loss and its parts from their equations, in NumPy, on the draws of a step."""
-    target = objective.target.sample(z_VBD.shape[1:], generator=keyed_generator(seed, "target", step)).numpy()
-    directions = torch.cat(objective.directions.draw(torch.from_numpy(z_VBD), seed=seed, step=step)).numpy()
+    target = objective.target.sample(z_VBD.shape[1:], generator=keyed_generator(seed, "target", step, 0)).numpy()
+    blocks = objective.directions.draw(torch.from_numpy(z_VBD), seed=seed, step=step)
+    directions = torch.cat([block() for block in blocks]).numpy()
     distances = [
         np.mean((np.sort(z_BD @ direction) - np.sort(target @ direction)) ** 2)
         for z_BD in z_VBD

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,7 +17,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rectified_lpjepa.functional import matching
 from rectified_lpjepa.jepa import RectifiedLpJEPA
+
+# By its path: the package's attribute of this name is the function.
+sliced_wasserstein = import_module("rectified_lpjepa.functional.sliced_wasserstein")
 
 
 class _Watch(TorchDispatchMode):
@@ -41,6 +46,8 @@ def no_waiting() -> Iterator[None]:
     with ExitStack() as stack:
         for method in ("tolist", "numpy", "cpu"):  # on the CPU these are no operations
             stack.enter_context(mock.patch.object(Tensor, method, side_effect=waits))
+        # On the CPU alone NumPy sorts.
+        stack.enter_context(mock.patch.object(sliced_wasserstein, "match_", matching._match_sorted_))
         # On the CPU alone PyTorch's own checks the values of its input.
         stack.enter_context(mock.patch.object(F, "one_hot", _one_hot))
         stack.enter_context(_Watch())
@@ -66,6 +73,11 @@ def test_steps_never_wait_for_the_device(tmp_path: Path) -> None:
     for read in (Tensor.item, bool, float, lambda x: x.tolist(), lambda x: x.cpu(), lambda x: x[x > 0]):
         with pytest.raises(AssertionError, match="makes the host wait"), no_waiting():
             read(torch.ones(1))
-    model = tiny_model(Unwaiting)
-    quiet_trainer(tmp_path, limit_val_batches=1, num_sanity_val_steps=0).fit(model, digits())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # other threads than this one are not watched
+    try:
+        model = tiny_model(Unwaiting)
+        quiet_trainer(tmp_path, limit_val_batches=1, num_sanity_val_steps=0).fit(model, digits())
+    finally:
+        torch.set_num_threads(threads)
     assert model.watched == 2
