@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,11 +32,7 @@ from rectified_lpjepa.loggers import run_loggers
 from rectified_lpjepa.parser import Parser
 from rectified_lpjepa.run import Run, RunDirectory, identity
 
-_DESCRIPTION = (
-    "Pretrain, measure and reproduce Rectified LpJEPA: sparse, non-negative image features. "
-    "Try: rectified-lpjepa fit --config configs/digits.yaml"
-)
-_SIGINT, _SIGTERM = 130, 143  # exit codes of a process that ended by these signals, by the shell's convention
+_SIGNAL_EXIT = 128  # plus the signal: the exit code of a process that ended by it, by the shell's convention
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -53,6 +51,8 @@ class CLI(LightningCLI):
     """LightningCLI with run directories: their names come from what is run, and a stopped run goes on."""
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
+        given = sys.argv[1:] if args is None else args
+        self._named = self.subcommands().keys() & set(given) or self.subcommands().keys()
         super().__init__(
             RectifiedLpJEPA,
             TwoViewDataModule,
@@ -61,7 +61,6 @@ class CLI(LightningCLI):
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
             parser_class=Parser,
-            parser_kwargs={"description": _DESCRIPTION},
             args=list(args) if args is not None else None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # the model keeps its own hyper-parameters
@@ -69,6 +68,13 @@ class CLI(LightningCLI):
         )
 
     # ------------------------------------------------------------------------------------------------- parsing
+
+    @override
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        # The options of one command take a second to collect, and at most one of them is named on the command line.
+        if subcommand in self._named:
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        return self.init_parser(**kwargs)
 
     @override
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -176,8 +182,9 @@ class CLI(LightningCLI):
         try:
             self.trainer.fit(model, datamodule, ckpt_path=self.checkpoint, weights_only=True)
         except SystemExit:  # Lightning's answer to both signals
-            self._say_stopped()
-            raise SystemExit(_SIGTERM if self.trainer.received_sigterm else _SIGINT) from None
+            number = signal.SIGTERM if self.trainer.received_sigterm else signal.SIGINT
+            self._say_stopped(number)
+            raise SystemExit(_SIGNAL_EXIT + number) from None
         if self.summary.started or self.checkpoint is None:
             return
         if self.checkpoint != self.directory.last_checkpoint:
@@ -189,11 +196,14 @@ class CLI(LightningCLI):
         self.trainer.validate(model, datamodule, ckpt_path=self.checkpoint, weights_only=True, verbose=False)
         self.summary.write_result(self.trainer)
 
-    def _say_stopped(self) -> None:
+    def _say_stopped(self, number: signal.Signals) -> None:
         after = "nothing is kept yet: the same command starts over"
         if self.directory.last_checkpoint.exists():
             after = f"the same command goes on from {self.directory.last_checkpoint}"
-        _say(f"stopped in epoch {self.trainer.current_epoch + 1}; {after}")
+        trainer = self.trainer
+        _say(
+            f"stopped by {number.name} in epoch {trainer.current_epoch + 1}, after step {trainer.global_step}; {after}"
+        )
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint (the run's last one by default) on the validation set."""

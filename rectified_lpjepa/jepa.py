@@ -22,7 +22,8 @@ from rectified_lpjepa.data.batches import Views
 from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.randomness import keyed_seed
-from rectified_lpjepa.metrics.features import FeatureStatistics, predicted_statistics
+from rectified_lpjepa.log_interval import is_logged_step
+from rectified_lpjepa.metrics import FeatureStatistics, RunningMeans, predicted_statistics
 from rectified_lpjepa.networks import Backbone, Projector, Rectifier, rectify
 from rectified_lpjepa.objectives import Objective, Shard
 from rectified_lpjepa.optim import Optimizer
@@ -73,6 +74,8 @@ class RectifiedLpJEPA(LightningModule):
         std: standard deviation of each channel.
         batch_size: images of one batch over all processes.
         seed: seed of the run, from which every draw follows.
+        compile: let torch.compile make backbone and projector faster, in place: checkpoints are the same with and
+            without it, and it is no hyper-parameter of the model.
 
     Raises:
         ValueError: ``view_passes`` is neither, or a part cannot be built for these images.
@@ -96,6 +99,7 @@ class RectifiedLpJEPA(LightningModule):
         std: list[float] = [1.0],  # noqa: B006
         batch_size: int = 256,
         seed: int = 0,
+        compile: bool = False,  # noqa: A002 - as in torch.compile and nn.Module.compile
     ) -> None:
         super().__init__()
         if view_passes not in ("each", "joint"):
@@ -136,8 +140,12 @@ class RectifiedLpJEPA(LightningModule):
             if num_classes is not None:
                 self.probes["encoder"] = LinearProbe(self.backbone.num_features, num_classes)
                 self.probes["projector"] = LinearProbe(projector.out_dim, num_classes)
+        if compile:
+            self.backbone.compile()
+            self.projector.compile()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.train_means = RunningMeans()
         self.feature_statistics = FeatureStatistics(projector.out_dim)
         self._projector_dim = projector.out_dim
         self._samples: list[Tensor] = []
@@ -219,26 +227,24 @@ class RectifiedLpJEPA(LightningModule):
 
         loss = output.loss
         terms = {"loss": loss.detach(), **output.parts}
+        accuracies: dict[str, Tensor] = {}
         for name, probe in self._named_probes():
-            cross_entropy = self._train_probe(name, probe, getattr(features, name), batch.labels)
+            logits_VBC = probe(getattr(features, name))
+            cross_entropy = probe.loss(logits_VBC, batch.labels)
             loss = loss + cross_entropy
             terms[f"probe_{name}"] = cross_entropy.detach()
-        self.log_dict(
-            {f"train/{name}": value for name, value in terms.items()},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=views_VBCSS.shape[1],
-        )
-        self.log_dict({f"step/{name}": value for name, value in terms.items()}, on_step=True, on_epoch=False)
+            measured = probe.accuracies(logits_VBC, batch.labels)
+            accuracies |= {f"probe_{name}/{key}": value for key, value in measured.items()}
+        self.train_means.update(terms | accuracies, weight=views_VBCSS.shape[1])
+        self.train_means.log_once(self, "train")
         return {"loss": loss, "terms": terms}
 
-    def _train_probe(self, name: str, probe: LinearProbe, features_VBK: Tensor, labels: Tensor) -> Tensor:
-        logits_VBC = probe(features_VBK)
-        probe.train_accuracy.update(logits_VBC.detach().flatten(0, 1), labels.repeat(len(logits_VBC)))
-        for key, metric in probe.train_accuracy.items():
-            self.log(f"train/probe_{name}/{key}", metric, on_step=False, on_epoch=True, batch_size=len(labels))
-        return probe.loss(logits_VBC, labels)
+    @override
+    def on_train_batch_end(self, outputs: Any, batch: Views, batch_idx: int) -> None:
+        # Lightning writes down what was logged last in these steps, and in the last one of a run that is stopped.
+        if is_logged_step(self.trainer, batch_idx) or self.trainer.should_stop:
+            terms = {f"step/{name}": value for name, value in outputs["terms"].items()}
+            self.log_dict(terms, on_step=True, on_epoch=False)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -302,7 +308,8 @@ class RectifiedLpJEPA(LightningModule):
         stride = max(1, math.ceil(sum(batches) * len(z_BD) / _SAMPLED_ROWS))
         self._samples.append(z_BD[::stride])
         for name, probe in self._named_probes():
-            probe.validation_accuracy.update(probe(getattr(features, name)), batch.labels)
+            accuracies = probe.accuracies(probe(getattr(features, name)), batch.labels)
+            probe.val_means.update(accuracies, weight=len(batch.labels))
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -312,9 +319,9 @@ class RectifiedLpJEPA(LightningModule):
         split = "test" if self.trainer.testing else "val"
         metrics: dict[str, Any] = {}
         for name, probe in self._named_probes():
-            accuracies = probe.validation_accuracy.compute()
+            accuracies = probe.val_means.compute()
             metrics |= {f"{split}/probe_{name}/{key}": value for key, value in accuracies.items()}
-            probe.validation_accuracy.reset()
+            probe.val_means.reset()
         measured = self.feature_statistics.compute()
         predicted = self._predict_statistics(int(measured.pop("samples")))
         for key, value in measured.items():

@@ -1,7 +1,12 @@
-"""The program ``rectified-lpjepa``: hands the command line to the command it names, and shows errors as messages."""
+"""The program ``rectified-lpjepa``: hands the command line to the command it names, and shows errors as messages.
+
+What a command needs is imported when it is called: PyTorch and Lightning take seconds, which ``--help`` and a mistyped
+command need not wait for.
+"""
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import sys
@@ -9,14 +14,37 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-from rectified_lpjepa.benchmarks.command import benchmark
-from rectified_lpjepa.cli import CLI, existing
-from rectified_lpjepa.data.prepare import prepare_command
-
+DESCRIPTION = "Pretrain, measure and reproduce Rectified LpJEPA: sparse, non-negative image features."
+COMMANDS = {
+    "fit": "train, or go on training, and show the result",
+    "validate": "evaluate a checkpoint on the validation set",
+    "test": "evaluate a checkpoint on the test set",
+    "predict": "write the features of a checkpoint to a file",
+    "prepare": "shrink a folder of images once, for faster reading",
+    "benchmark": "measure the speed of a part against plain and published-style code",
+}
 _EVALUATIONS = ("validate", "test", "predict")
 _TRACEBACK = "RECTIFIED_LPJEPA_TRACEBACK"
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    return (
+        f"usage: rectified-lpjepa COMMAND [OPTIONS]\n\n{DESCRIPTION}\n\ncommands:\n{listed}\n\n"
+        "`rectified-lpjepa COMMAND --help` lists the options of a command.\n"
+        "Try: rectified-lpjepa fit --config configs/digits.yaml"
+    )
+
+
+def _refuse_unknown_command(arguments: list[str]) -> None:
+    """Exit with the nearest names where the first argument is neither a command nor an option."""
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        near = difflib.get_close_matches(arguments[0], COMMANDS, n=2)
+        hint = f"\n  HINT: did you mean {' or '.join(near)}?" if near else ""
+        message = f"error: there is no command {arguments[0]!r}. Choose one of {', '.join(COMMANDS)}.{hint}"
+        print(message, file=sys.stderr)  # noqa: T201
+        raise SystemExit(2)
 
 
 def _with_config_of_checkpoint(arguments: list[str]) -> list[str]:
@@ -26,6 +54,8 @@ def _with_config_of_checkpoint(arguments: list[str]) -> list[str]:
     given = {argument.split("=", 1)[0] for argument in arguments}
     if given & {"--config", "-c", "--help", "-h"} or "--ckpt_path" not in given:
         return arguments
+    from rectified_lpjepa.cli import existing
+
     place = next(i for i, argument in enumerate(arguments) if argument.startswith("--ckpt_path"))
     path = arguments[place].partition("=")[2] or (arguments[place + 1] if place + 1 < len(arguments) else "")
     config = existing(Path(path)).parent.parent / "config.yaml"
@@ -50,6 +80,30 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
+def _is_message(error: Exception) -> bool:
+    """Say whether an error is one for the user, of which the message is enough."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    return isinstance(
+        error, ValueError | TypeError | FileNotFoundError | FloatingPointError | MisconfigurationException
+    )
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments[0] == "benchmark":
+        from rectified_lpjepa.benchmarks.command import benchmark
+
+        benchmark(arguments[1:])
+    elif arguments[0] == "prepare":
+        from rectified_lpjepa.data.prepare import prepare_command
+
+        prepare_command(arguments[1:])
+    else:
+        from rectified_lpjepa.cli import CLI
+
+        CLI()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
@@ -60,18 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with status 2 for a wrong command line, 1 for an error with a message, 130 and 143 for a run that
             was stopped by Ctrl-C and by SIGTERM.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("--help", "-h"):
+        print(_help())  # noqa: T201
+        raise SystemExit(0 if given else 2)
+    _refuse_unknown_command(given)
     _quiet_lightning()
     try:
         # Lightning starts further processes with the command line that it finds there.
-        sys.argv[1:] = _with_config_of_checkpoint(list(sys.argv[1:] if arguments is None else arguments))
-        if sys.argv[1:2] == ["benchmark"]:
-            benchmark(sys.argv[2:])
-        elif sys.argv[1:2] == ["prepare"]:
-            prepare_command(sys.argv[2:])
-        else:
-            CLI()
-    except (ValueError, TypeError, FileNotFoundError, FloatingPointError, MisconfigurationException) as error:
-        if os.environ.get(_TRACEBACK):
+        sys.argv[1:] = _with_config_of_checkpoint(given)
+        _run(sys.argv[1:])
+    except Exception as error:
+        if os.environ.get(_TRACEBACK) or not _is_message(error):
             raise
         message = f"error: {_innermost(error)}\n(set {_TRACEBACK}=1 to see where it comes from)"
         print(message, file=sys.stderr)  # noqa: T201

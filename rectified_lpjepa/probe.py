@@ -10,18 +10,20 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import override
+
+from rectified_lpjepa.metrics import RunningMeans
+
+_TOP = (1, 5)
 
 
 class LinearProbe(LightningModule):
     """A linear classifier on features that it does not change.
 
     *Online*, beside a model in training, it is a part of that model: the parent adds the probe's loss to its own, gives
-    its parameters an optimiser group, and logs ``train_accuracy`` and ``validation_accuracy``. *Offline*, with a
-    trainer of its own, it learns from batches ``(features, labels)`` by SGD with a cosine schedule and logs
-    ``train/loss``, ``train/top1``, ``train/top5`` and the same of ``val/``.
+    its parameters an optimiser group, and logs its loss and :meth:`accuracies`. *Offline*, with a trainer of its own,
+    it learns from batches ``(features, labels)`` by SGD with a cosine schedule and logs ``train/loss``, ``train/top1``,
+    ``train/top5`` and the same of ``val/``.
 
     Args:
         in_dim: width F of the features.
@@ -31,9 +33,8 @@ class LinearProbe(LightningModule):
         weight_decay: weight decay, offline only.
 
     Attributes:
-        train_accuracy: ``top1`` and ``top5`` over all samples of an epoch (top-C where there are fewer than 5 classes);
-            accumulated on the device.
-        validation_accuracy: the same for validation.
+        train_means: what is measured over an epoch of training, by whoever trains the probe; accumulated on the device.
+        val_means: the same for validation.
 
     Raises:
         ValueError: no features, or fewer than two classes.
@@ -62,8 +63,8 @@ class LinearProbe(LightningModule):
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.classifier = nn.Linear(in_dim, num_classes)
-        self.train_accuracy = _accuracies(num_classes)
-        self.validation_accuracy = _accuracies(num_classes)
+        self.train_means = RunningMeans()
+        self.val_means = RunningMeans()
 
     @override
     def forward(self, features: Tensor) -> Tensor:
@@ -84,25 +85,36 @@ class LinearProbe(LightningModule):
         """
         return F.cross_entropy(logits.flatten(0, -2), labels.expand(logits.shape[:-1]).flatten())
 
+    @staticmethod
+    def accuracies(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Compute the shares of samples whose class is the first, and is among the first five (top-C below 5 classes).
+
+        The host does not wait for the device.
+
+        Args:
+            logits: (B, C), or (V, B, C) for several views.
+            labels: int64 (B,), shared by the views.
+
+        Returns:
+            ``top1`` and ``top5``, float64 scalars, over samples and views.
+        """
+        best = logits.detach().topk(min(max(_TOP), logits.shape[-1])).indices
+        hits = best == labels[:, None]
+        return {f"top{k}": hits[..., :k].any(dim=-1).mean(dtype=torch.float64) for k in _TOP}
+
     @override
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        return self._step(*batch, split="train", accuracy=self.train_accuracy)
+        return self._step(*batch, split="train", means=self.train_means)
 
     @override
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._step(*batch, split="val", accuracy=self.validation_accuracy)
+        self._step(*batch, split="val", means=self.val_means)
 
-    def _step(self, features_BF: Tensor, labels_B: Tensor, *, split: str, accuracy: MetricCollection) -> Tensor:
+    def _step(self, features_BF: Tensor, labels_B: Tensor, *, split: str, means: RunningMeans) -> Tensor:
         logits_BC = self(features_BF)
         loss = self.loss(logits_BC, labels_B)
-        accuracy.update(logits_BC.detach(), labels_B)
-        self.log_dict(
-            {f"{split}/loss": loss.detach(), **{f"{split}/{name}": metric for name, metric in accuracy.items()}},
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(labels_B),
-            sync_dist=True,
-        )
+        means.update({"loss": loss, **self.accuracies(logits_BC, labels_B)}, weight=len(labels_B))
+        means.log_once(self, split)
         return loss
 
     @override
@@ -112,15 +124,3 @@ class LinearProbe(LightningModule):
         )
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def _accuracies(num_classes: int) -> MetricCollection:
-    # Arguments are not validated because that looks at values, which makes the host wait for the device. Nor does the
-    # collection look for metrics with equal counts: these two have none in common.
-    return MetricCollection(
-        {
-            name: MulticlassAccuracy(num_classes, top_k=min(k, num_classes), average="micro", validate_args=False)
-            for name, k in (("top1", 1), ("top5", 5))
-        },
-        compute_groups=False,
-    )

@@ -29,6 +29,7 @@ _IDENTITY_TRAINER_KEYS = (
     "limit_train_batches",
     "sync_batchnorm",
 )
+_RUNTIME_MODEL_KEYS = ("compile",)
 _RUNTIME_DATA_KEYS = ("root", "path", "num_workers", "eval_batch_size", "download", "predict_split")
 _CONTENTS = (
     "checkpoints",
@@ -78,7 +79,7 @@ def identity(config: Mapping[str, Any], fingerprint: str | None) -> dict[str, An
     arguments = {key: value for key, value in (data.get("init_args") or {}).items() if key not in _RUNTIME_DATA_KEYS}
     return {
         "seed_everything": config["seed_everything"],
-        "model": config["model"],
+        "model": {key: value for key, value in config["model"].items() if key not in _RUNTIME_MODEL_KEYS},
         "data": {"class_path": data["class_path"], "init_args": arguments, "fingerprint": fingerprint},
         "trainer": {key: config["trainer"].get(key) for key in _IDENTITY_TRAINER_KEYS},
     }

@@ -335,7 +335,8 @@ def test_a_saved_configuration_starts_the_same_run_and_discards_nothing(
     assert "is finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+# Ctrl-C takes effect at once, SIGTERM at the end of the step.
+@pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 4)])
 def test_a_stopped_run_says_how_to_go_on(
     command: Callable[..., None],
     tmp_path: Path,
@@ -343,6 +344,7 @@ def test_a_stopped_run_says_how_to_go_on(
     capsys: pytest.CaptureFixture[str],
     number: signal.Signals,
     code: int,
+    step: int,
 ) -> None:
     def stop_in_the_second_epoch(self: RunCheckpoint, trainer: Any, pl_module: Any) -> None:
         if trainer.current_epoch == 1:
@@ -352,7 +354,8 @@ def test_a_stopped_run_says_how_to_go_on(
     with pytest.raises(SystemExit) as stop:
         command("fit", directory=tmp_path / "run")
     assert stop.value.code == code
-    assert "stopped in epoch 2; the same command goes on from" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"stopped by {number.name} in epoch 2, after step {step}; the same command goes on from" in printed
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from lightning.pytorch import LightningModule, Trainer
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
 
 from rectified_lpjepa.networks import Backbone, Projector, rectify
 from rectified_lpjepa.probe import LinearProbe
@@ -26,28 +27,35 @@ def test_accuracies_count_over_all_batches(num_classes):
     labels = torch.randint(num_classes, (50,), generator=generator)
     probe = LinearProbe(4, num_classes)
     for part in (slice(0, 40), slice(40, 50)):
-        probe.train_accuracy.update(logits[part], labels[part])
+        probe.train_means.update(probe.accuracies(logits[part], labels[part]), weight=len(labels[part]))
     order = logits.argsort(dim=1, descending=True)
-    hits = {f"top{k}": float((order[:, :k] == labels[:, None]).any(1).float().mean()) for k in (1, 5)}
-    assert {name: float(value) for name, value in probe.train_accuracy.compute().items()} == pytest.approx(hits)
+    hits = {f"top{k}": float((order[:, :k] == labels[:, None]).any(1).double().mean()) for k in (1, 5)}
+    assert {name: float(value) for name, value in probe.train_means.compute().items()} == pytest.approx(hits)
     assert 0 < hits["top1"] < hits["top5"]
 
 
-def test_top_1_and_top_5_stay_apart_when_the_first_batch_is_all_right():
-    probe = LinearProbe(4, 10)
-    logits = torch.eye(10)
-    probe.validation_accuracy.update(logits, torch.arange(10))
-    probe.validation_accuracy.update(logits + 0.1 * torch.arange(10, 0, -1), torch.full((10,), 1))
-    accuracy = probe.validation_accuracy.compute()
-    assert float(accuracy["top1"]) == pytest.approx(11 / 20)
-    assert float(accuracy["top5"]) == 1.0
+@pytest.mark.parametrize("num_classes", [3, 12])
+def test_accuracies_equal_those_of_torchmetrics_over_views(num_classes):
+    generator = torch.Generator().manual_seed(0)
+    logits_VBC = torch.randn(2, 50, num_classes, generator=generator)
+    labels = torch.randint(num_classes, (50,), generator=generator)
+    measured = LinearProbe.accuracies(logits_VBC, labels)
+    assert set(measured) == {"top1", "top5"}
+    for k in (1, 5):
+        accuracy = MulticlassAccuracy(num_classes, top_k=min(k, num_classes), average="micro")
+        accuracy.update(logits_VBC.flatten(0, 1), labels.repeat(2))
+        assert float(measured[f"top{k}"]) == pytest.approx(float(accuracy.compute()))
+
+
+def test_a_probe_without_opinion_is_not_right():
+    assert LinearProbe.accuracies(torch.zeros(20, 10), torch.arange(20) % 10)["top1"] == 0.1
 
 
 def test_a_step_never_waits_for_the_device():
     # Tensors on the meta device have no values: whatever asks for one fails.
     probe = LinearProbe(4, 10).to("meta")
     logits, labels = probe(torch.empty(2, 8, 4, device="meta")), torch.empty(8, dtype=torch.int64, device="meta")
-    probe.train_accuracy.update(logits[0], labels)
+    probe.train_means.update(probe.accuracies(logits, labels), weight=8)
     assert probe.loss(logits, labels).shape == ()
 
 

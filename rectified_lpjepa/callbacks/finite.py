@@ -2,86 +2,110 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from typing_extensions import override
 
+from rectified_lpjepa.callbacks.termination import Termination
+from rectified_lpjepa.log_interval import is_logged_step
+
 _NONE = torch.iinfo(torch.int64).max  # nothing bad seen
+
+
+class _Step(NamedTuple):
+    """A step that nobody has looked at yet."""
+
+    number: int
+    terms: Mapping[str, Tensor]
+    rates: dict[str, float]
 
 
 class FiniteCheck(pl.Callback):
     """Raise when a loss term becomes NaN or infinite, saying which, when, and at which learning rates.
 
-    Looking at a loss on the host would make it wait for the device in every step. Instead the first bad (step, term)
-    is kept on the device, and the host looks every ``log_every_n_steps`` batches, before validation, at the end of an
-    epoch and before any checkpoint is written, on all processes at once. The parameters are looked at before a
-    checkpoint, too: the loss of the step that ruined them can still have been finite.
+    Looking at a loss on the host would make it wait for the device in every step. Instead the terms stay on the device
+    and the host looks at all of them in the steps that are logged (every ``log_every_n_steps``), before validation, at
+    the end of an epoch and before any checkpoint is written, on all processes at once. The parameters are looked at
+    before a checkpoint, too: the loss of the step that ruined them can still have been finite.
+
+    With several processes the same exchange, one small reduction, says whether one of them was asked to terminate by
+    SIGTERM: then all of them end the run in the same place. A single process ends after the step it is in.
 
     The module's ``training_step`` must return a dict whose ``"terms"`` are detached scalar tensors by name.
     """
 
     def __init__(self) -> None:
-        self._first_bad: Tensor | None = None  # int64 scalar: step * number of terms + term
-        self._terms: list[str] = []
-        self._step = 0
-        self._rates: dict[int, dict[str, float]] = {}
+        self._steps: list[_Step] = []
+        self._next = 0
+        self._rates: dict[str, float] = {}
+        self._termination = Termination()
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._steps = []
+        if stage == "fit":
+            self._termination.install(trainer)
 
     @override
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         # Noted before the step: afterwards the scheduler has moved on to the next step's rates.
-        self._step = trainer.global_step
-        self._rates[self._step] = _learning_rates(trainer)
+        self._next, self._rates = trainer.global_step, _learning_rates(trainer)
 
     @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # The total is not finite whenever a term is not, so it comes last and the term is the one that is named.
-        terms: dict[str, Tensor] = dict(sorted(outputs["terms"].items(), key=lambda item: item[0] == "loss"))
-        self._terms = list(terms)
-        values = torch.stack([value.detach().float() for value in terms.values()])
-        first = self._step * len(terms)
-        codes = torch.arange(first, first + len(terms), device=values.device)
-        bad = codes.masked_fill(values.isfinite(), _NONE).min()
-        self._first_bad = bad if self._first_bad is None else torch.minimum(self._first_bad, bad)
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
-        if every and (batch_idx + 1) % every == 0:
-            self._check_terms(trainer)
+        self._steps.append(_Step(self._next, outputs["terms"], self._rates))
+        # After the last batch of an epoch a look follows in any case, from where the epoch can be brought to its end.
+        if is_logged_step(trainer, batch_idx) and not trainer.is_last_batch:
+            self._look(trainer)
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._check_terms(trainer)
+        if self._look(trainer):
+            raise SIGTERMException  # at once: Lightning would stop within the validation, where processes differ
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._check_terms(trainer)
+        self._look(trainer)
 
     @override
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self._check_terms(trainer)
+        self._look(trainer)
         named = [(name, value) for name, value in pl_module.named_parameters() if value.is_floating_point()]
         finite = torch.stack([value.detach().isfinite().all() for _, value in named])
         if not bool(finite.all()):
             name = named[int(finite.int().argmin())][0]
             _fail(f"Parameter '{name}' is not finite after step {trainer.global_step - 1}", _learning_rates(trainer))
 
-    def _check_terms(self, trainer: pl.Trainer) -> None:
-        if self._first_bad is None:
-            return
+    def _look(self, trainer: pl.Trainer) -> bool:
+        """Look at the steps since the last look; say whether the run is to end because a process was asked to."""
+        steps, self._steps = self._steps, []
+        if not steps:
+            return False
+        # The total is not finite whenever a term is not, so it comes last and the term is the one that is named.
+        names = sorted(steps[0].terms, key=lambda name: name == "loss")
+        values = torch.stack([step.terms[name].detach().float() for step in steps for name in names])
+        places = torch.arange(len(values), device=values.device)
+        first_bad = places.masked_fill(values.isfinite(), _NONE).min()
         # Every process takes part, so that all of them stop together instead of waiting for the one that did.
-        first_bad, self._first_bad = trainer.strategy.reduce(self._first_bad, reduce_op="min"), None
-        code = int(first_bad)
+        flag = torch.full_like(first_bad, -int(self._termination.requested))
+        code, minus_requested = trainer.strategy.reduce(torch.stack([first_bad, flag]), reduce_op="min").tolist()
         if code != _NONE:
-            step, term = divmod(code, len(self._terms))
-            _fail(f"Loss term '{self._terms[term]}' is first not finite at step {step}", self._rates[step])
-        self._rates.clear()
+            step, name = steps[code // len(names)], names[code % len(names)]
+            _fail(f"Loss term '{name}' is first not finite at step {step.number}", step.rates)
+        if minus_requested:
+            self._termination.agree(trainer)
+        return bool(minus_requested)
 
 
 def _learning_rates(trainer: pl.Trainer) -> dict[str, float]:

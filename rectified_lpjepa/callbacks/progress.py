@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor
 from typing_extensions import override
+
+from rectified_lpjepa.log_interval import is_logged_step
 
 _LOSSES = {"loss": "loss", "inv": "invariance", "rdm": "rdmreg"}
 _PROBES = {"enc": "val/probe_encoder/top1", "proj": "val/probe_projector/top1"}
@@ -19,9 +21,10 @@ _PROBES = {"enc": "val/probe_encoder/top1", "proj": "val/probe_projector/top1"}
 class ProgressBar(TQDMProgressBar):
     """Show loss terms, probe accuracies (percent, last validation) and ℓ0 as measured/target.
 
-    The bar shows the losses of the present step, which are fetched from the device only when it is redrawn. Where
-    standard output is not a terminal (a log file, a cluster job) there is no bar but one line for each epoch, with the
-    epoch's mean losses.
+    The bar moves on as batches are passed to the device. Its values are fetched from there only in the steps that are
+    logged (every ``log_every_n_steps``) and after a validation, because to fetch them is to wait. Where standard output
+    is not a terminal (a log file, a cluster job) there is no bar but one line for each epoch, with the epoch's mean
+    losses.
 
     Args:
         refresh_rate: number of batches between two drawings of the bar.
@@ -31,6 +34,8 @@ class ProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=refresh_rate)
         self._interactive = True
         self._epoch_start = 0.0
+        self._losses: dict[str, str] = {}
+        self._validated: dict[str, str] = {}
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -43,7 +48,21 @@ class ProgressBar(TQDMProgressBar):
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        return {**summary(trainer.callback_metrics, losses="step")}
+        return {**self._losses, **self._validated}
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.is_enabled and is_logged_step(trainer, batch_idx):
+            self._losses = losses(outputs["terms"])
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.is_enabled:
+            self._validated = validated(trainer.callback_metrics)
+        super().on_validation_end(trainer, pl_module)
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -57,24 +76,27 @@ class ProgressBar(TQDMProgressBar):
         metrics = trainer.callback_metrics
         super().on_train_epoch_end(trainer, pl_module)
         if not self._interactive and trainer.is_global_zero:
-            shown = "  ".join(f"{name} {value}" for name, value in summary(metrics).items())
+            means = {name.removeprefix("train/"): value for name, value in metrics.items() if name.startswith("train/")}
+            shown = "  ".join(f"{name} {value}" for name, value in (losses(means) | validated(metrics)).items())
             seconds = time.monotonic() - self._epoch_start
             pl_module.print(f"{_epoch(trainer)}  {shown}  ({seconds:.1f} s)", flush=True)
 
 
-def summary(metrics: Mapping[str, Tensor], losses: Literal["train", "step"] = "train") -> dict[str, str]:
-    """Say in short what the metrics of a run are.
+def losses(terms: Mapping[str, Tensor]) -> dict[str, str]:
+    """Say in short what the terms of a loss are: short names to values with three digits, without those missing."""
+    return {short: f"{terms[name].item():.3g}" for short, name in _LOSSES.items() if name in terms}
+
+
+def validated(metrics: Mapping[str, Tensor]) -> dict[str, str]:
+    """Say in short what a validation found.
 
     Args:
         metrics: logged metrics by name, scalars; those that are missing are left out.
-        losses: whether to show mean losses of an epoch (``"train/loss"``) or those of a step (``"step/loss"``).
 
     Returns:
-        Short names to formatted values: losses with three digits, accuracies in percent, ℓ0 as measured/target.
+        Short names to formatted values: accuracies in percent, ℓ0 as measured/target.
     """
-    terms = {short: metrics.get(f"{losses}/{name}") for short, name in _LOSSES.items()}
-    shown = {short: f"{value.item():.3g}" for short, value in terms.items() if value is not None}
-    shown |= {short: f"{100 * metrics[name].item():.1f}" for short, name in _PROBES.items() if name in metrics}
+    shown = {short: f"{100 * metrics[name].item():.1f}" for short, name in _PROBES.items() if name in metrics}
     if "val/sparsity/l0" in metrics and "val/sparsity/l0_target" in metrics:
         shown["l0"] = "/".join(_fraction(metrics[f"val/sparsity/{name}"].item()) for name in ("l0", "l0_target"))
     return shown

@@ -78,23 +78,29 @@ def outputs(device="cpu", **terms):
 
 def stand_in(step=0):
     strategy = SimpleNamespace(reduce=lambda tensor, **_: tensor)
-    return SimpleNamespace(global_step=step, optimizers=[], log_every_n_steps=100, strategy=strategy)
+    numbers = {"global_step": step, "log_every_n_steps": 100, "accumulate_grad_batches": 1}
+    return SimpleNamespace(optimizers=[], strategy=strategy, is_last_batch=False, **numbers)
+
+
+def do_step(check, trainer, terms):
+    batch_idx = trainer.global_step
+    check.on_train_batch_start(trainer, None, None, batch_idx)
+    trainer.global_step += 1
+    check.on_train_batch_end(trainer, None, terms, None, batch_idx)
 
 
 def test_the_term_is_named_before_the_total_and_the_first_before_later_ones():
     check, trainer = FiniteCheck(), stand_in()
     steps = [{"loss": 1.0, "rdmreg": 1.0}, {"loss": NAN, "rdmreg": float("inf")}, {"loss": NAN, "rdmreg": NAN}]
-    for trainer.global_step, terms in enumerate(steps):
-        check.on_train_batch_start(trainer, None, None, trainer.global_step)
-        check.on_train_batch_end(trainer, None, outputs(**terms), None, trainer.global_step)
+    for terms in steps:
+        do_step(check, trainer, outputs(**terms))
     with pytest.raises(FloatingPointError, match="'rdmreg' is first not finite at step 1"):
         check.on_train_epoch_end(trainer, None)
 
 
 def test_a_total_that_overflows_alone_is_named():
     check, trainer = FiniteCheck(), stand_in()
-    check.on_train_batch_start(trainer, None, None, 0)
-    check.on_train_batch_end(trainer, None, outputs(loss=float("inf"), rdmreg=3e38), None, 0)
+    do_step(check, trainer, outputs(loss=float("inf"), rdmreg=3e38))
     with pytest.raises(FloatingPointError, match="'loss' is first not finite at step 0"):
         check.on_train_epoch_end(trainer, None)
 
@@ -112,11 +118,10 @@ def test_a_step_reads_nothing_from_the_device(monkeypatch):
     with monkeypatch.context() as patch:
         for name in READS:
             patch.setattr(torch.Tensor, name, refuse)
-        for trainer.global_step in range(99):
-            check.on_train_batch_start(trainer, None, None, trainer.global_step)
-            check.on_train_batch_end(trainer, None, terms, None, trainer.global_step)
+        for _ in range(99):
+            do_step(check, trainer, terms)
         with pytest.raises(AssertionError):  # the hundredth does look
-            check.on_train_batch_end(trainer, None, terms, None, 99)
+            do_step(check, trainer, terms)
 
 
 @pytest.mark.gpu
@@ -126,9 +131,8 @@ def test_a_step_does_not_synchronise_the_gpu():
     terms = outputs(device="cuda", loss=NAN, rdmreg=NAN)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for trainer.global_step in range(99):
-            check.on_train_batch_start(trainer, None, None, trainer.global_step)
-            check.on_train_batch_end(trainer, None, terms, None, trainer.global_step)
+        for _ in range(99):
+            do_step(check, trainer, terms)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     with pytest.raises(FloatingPointError, match="step 0"):

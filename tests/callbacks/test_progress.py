@@ -1,20 +1,23 @@
 import re
 from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from tiny_run import TinyModule, batches, fit, tiny_trainer
 
 from rectified_lpjepa.callbacks import ProgressBar, progress
-from rectified_lpjepa.callbacks.progress import summary
+from rectified_lpjepa.callbacks.progress import losses, validated
 
+TERMS = {
+    "loss": torch.tensor(12.3456),
+    "invariance": torch.tensor(0.05123),
+    "rdmreg": torch.tensor(0.0087654),
+    "probe_encoder": torch.tensor(4.6),
+}
 METRICS = {
     "train/loss": torch.tensor(12.3456),
-    "train/invariance": torch.tensor(0.05123),
-    "train/rdmreg": torch.tensor(0.0087654),
-    "step/loss": torch.tensor(11.0),
-    "step/rdmreg": torch.tensor(0.5),
     "val/probe_encoder/top1": torch.tensor(0.6567),
     "val/probe_projector/top1": torch.tensor(0.6),
     "val/sparsity/l0": torch.tensor(0.5164),
@@ -25,33 +28,18 @@ METRICS = {
 QUIET = {"enable_checkpointing": False, "enable_progress_bar": True}
 
 
-def test_summary_has_short_names_and_few_digits():
-    assert summary(METRICS) == {
-        "loss": "12.3",
-        "inv": "0.0512",
-        "rdm": "0.00877",
-        "enc": "65.7",
-        "proj": "60.0",
-        "l0": ".516/.500",
-    }
-    assert summary({"val/sparsity/l0": torch.tensor(1.0), "val/sparsity/l0_target": torch.tensor(0.0072)}) == {
+def test_names_are_short_and_digits_few():
+    assert losses(TERMS) == {"loss": "12.3", "inv": "0.0512", "rdm": "0.00877"}
+    assert validated(METRICS) == {"enc": "65.7", "proj": "60.0", "l0": ".516/.500"}
+    assert validated({"val/sparsity/l0": torch.tensor(1.0), "val/sparsity/l0_target": torch.tensor(0.0072)}) == {
         "l0": "1.000/.007"
     }
 
 
-def test_summary_of_a_step_has_the_losses_of_that_step():
-    shown = summary(METRICS, losses="step")
-    assert {name: shown.get(name) for name in ("loss", "inv", "rdm", "enc")} == {
-        "loss": "11",
-        "inv": None,
-        "rdm": "0.5",
-        "enc": "65.7",
-    }
-
-
-def test_summary_leaves_out_what_is_missing():
-    assert summary({}) == {}
-    assert summary({"train/loss": torch.tensor(1.0), "val/sparsity/l0": torch.tensor(0.5)}) == {"loss": "1"}
+def test_what_is_missing_is_left_out():
+    assert losses({}) == validated({}) == {}
+    assert losses({"loss": torch.tensor(1.0)}) == {"loss": "1"}
+    assert validated({"train/loss": torch.tensor(1.0), "val/sparsity/l0": torch.tensor(0.5)}) == {}
 
 
 def train(path, bar, epochs=2, **arguments):
@@ -86,18 +74,32 @@ def test_a_terminal_gets_a_bar(terminal, tmp_path, capsys):
     assert not any(text.startswith("Epoch 2/2  ") for text in shown)
 
 
-def test_values_are_fetched_at_a_refresh_only(terminal, tmp_path, monkeypatch):
-    asked = []
-    get_metrics = ProgressBar.get_metrics
+def test_values_are_fetched_in_logged_steps_only(terminal, tmp_path, monkeypatch, capsys):
+    fetched, item = [], torch.Tensor.item
 
-    def spy(self, trainer, pl_module):
-        asked.append((trainer.current_epoch, trainer.global_step))
-        return get_metrics(self, trainer, pl_module)
+    class Step(pl.Callback):
+        """Says which step the values are fetched in."""
 
-    monkeypatch.setattr(ProgressBar, "get_metrics", spy)
-    train(tmp_path, ProgressBar(refresh_rate=10), epochs=1)
-    # After the sanity check, batches 10 and 20, the last one, after validation and at the end of the epoch.
-    assert asked == [(0, 0), (0, 10), (0, 20), (0, 25), (0, 25), (0, 25)]
+        def on_train_batch_start(self, trainer, *_):
+            self.now = trainer.global_step + 1
+
+    step = Step()
+
+    class Watched(ProgressBar):
+        def on_train_batch_end(self, *arguments):
+            with monkeypatch.context() as patch:
+                patch.setattr(torch.Tensor, "item", lambda value: fetched.append(step.now) or item(value))
+                super().on_train_batch_end(*arguments)
+
+    trainer = tiny_trainer(tmp_path, [step, Watched(refresh_rate=2)], 1, **QUIET, log_every_n_steps=10)
+    trainer.fit(TinyModule(), batches(25), batches(2, seed=1))
+    assert sorted(set(fetched)) == [10, 20]
+    bars = [text for text in re.split(r"[\r\n]", capsys.readouterr().out) if text.startswith("Epoch 1/1")]
+    positions = [int(re.search(r"(\d+)/25", text)[1]) for text in bars]
+    assert {2, 4, 12, 25} <= set(positions)
+    losses_shown = [re.search(r"loss=([\d.]+)", text) for text in bars]
+    assert not any(shown for position, shown in zip(positions, losses_shown, strict=True) if position < 10)
+    assert len({shown[1] for shown in losses_shown if shown}) == 2
 
 
 def test_validation_alone_shows_its_results_and_no_bar_in_a_log(tmp_path, capsys):

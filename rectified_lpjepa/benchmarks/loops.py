@@ -1,0 +1,225 @@
+"""Training loops without a framework, as sides of a comparison: the same work bare, and the published style.
+
+Shape suffixes: V views, B samples, C channels, S side of an image, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from itertools import repeat
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2  # type: ignore[import-untyped]
+
+from rectified_lpjepa.benchmarks.loss import published_style
+from rectified_lpjepa.data import Augmentation, TwoViewDataModule
+from rectified_lpjepa.data.batches import Batch, Views
+from rectified_lpjepa.functional import random_directions
+from rectified_lpjepa.jepa import RectifiedLpJEPA
+from rectified_lpjepa.objectives import RDMReg
+
+_JOINT, _MIXED = "joint", {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+class Loop:
+    """What both loops have in common: a model, its optimiser with the schedule, and the precision.
+
+    Args:
+        model: a fresh model, moved to the device and trained in place.
+        precision: Lightning's name of it; ``16-mixed``, ``bf16-mixed``, or anything else for none.
+        total_steps: length of the schedule.
+        steps_per_epoch: batches of an epoch.
+        device: where the model runs.
+    """
+
+    def __init__(
+        self, model: RectifiedLpJEPA, precision: str, total_steps: int, steps_per_epoch: int, device: torch.device
+    ) -> None:
+        self.model = model.to(device).train()
+        self.device = device
+        self.dtype = _MIXED.get(precision)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        self.optimizer, self.scheduler = model.optimizer_settings.build(
+            {"backbone": model.backbone, "projector": model.projector},
+            dict(model.probes.items()),
+            total_batch=model.batch_size,
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
+        )
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Give the context of the forward pass."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    def descend(self, loss: Tensor) -> None:
+        """Make an optimiser step along the gradient of a loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+
+    def probe_losses(self, encoder_VBF: Tensor, projector_VBD: Tensor, labels: Tensor) -> list[Tensor]:
+        """Compute the cross-entropy of each probe."""
+        features = {"encoder": encoder_VBF, "projector": projector_VBD}
+        return [probe.loss(probe(features[name]), labels) for name, probe in self.model.probes.items()]  # type: ignore[operator]
+
+
+class BareLoop(Loop):
+    """What ``fit`` computes in a step and nothing else: no log, no metric, no check, no progress bar.
+
+    Its parts can be run one by one: :meth:`load`, :meth:`view` and :meth:`train`.
+    """
+
+    def __init__(
+        self,
+        model: RectifiedLpJEPA,
+        data: TwoViewDataModule,
+        precision: str,
+        total_steps: int,
+        steps_per_epoch: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(model, precision, total_steps, steps_per_epoch, device)
+        self.data = data
+        loader = data.train_dataloader()
+        self._batches = (batch for epoch in repeat(loader) for batch in epoch)
+
+    def load(self) -> Batch:
+        """Take the next batch from the loader and move it to the device."""
+        batch: Batch = move_data_to_device(next(self._batches), self.device)
+        return batch
+
+    def view(self, batch: Batch) -> Views:
+        """Make the views of a batch."""
+        views: Views = self.data.on_after_batch_transfer(batch, 0)
+        return views
+
+    def train(self, views: Views) -> None:
+        """Forward, loss, backward, optimiser and schedule on the views of a batch."""
+        model = self.model
+        with self.autocast():
+            if model.view_passes == _JOINT:
+                joint = model(views.images.flatten(0, 1))
+                encoder_VBF, z_VBD = (part.unflatten(0, views.images.shape[:2]) for part in joint)
+            else:
+                encoder_VBF, z_VBD = map(torch.stack, zip(*map(model, views.images), strict=True))
+            loss = model.objective(z_VBD, z_VBD, seed=model.seed, step=views.number).loss
+            loss = loss + sum(self.probe_losses(encoder_VBF, z_VBD, views.labels))
+        self.descend(loss)
+
+    def run(self, steps: int) -> None:
+        """Make several steps."""
+        for _ in range(steps):
+            self.train(self.view(self.load()))
+
+
+class PublishedLoop(Loop):
+    """The same model in the style of published code.
+
+    PIL images and torchvision's transforms in worker processes, one forward pass for each view, the loss of
+    :func:`~rectified_lpjepa.benchmarks.loss.published_style` with its own draw for each view, and every logged value
+    fetched by ``item()`` in every step.
+    """
+
+    def __init__(
+        self,
+        model: RectifiedLpJEPA,
+        images: Tensor,
+        labels: Tensor,
+        augmentation: Augmentation,
+        precision: str,
+        total_steps: int,
+        steps_per_epoch: int,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        super().__init__(model, precision, total_steps, steps_per_epoch, device)
+        if not isinstance(model.objective, RDMReg):
+            raise ValueError(
+                f"The published-style loop has the loss of RDMReg alone, the model has {type(model.objective).__name__}"
+                ". HINT: give `benchmark step` a configuration with RDMReg."
+            )
+        self.objective = model.objective
+        transform = torchvision_recipe(augmentation, images.shape[-1], model.mean.flatten(), model.std.flatten())
+        self._loader = DataLoader(
+            _PillowViews(images, labels, transform),
+            batch_size=model.batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+
+    def epoch(self) -> Iterator[dict[str, float]]:
+        """Train on all images once, one step at a time, and give what each step logs."""
+        for views, labels in self._loader:
+            yield self._step([view.to(self.device, non_blocking=True) for view in views], labels.to(self.device))
+
+    def _step(self, views: list[Tensor], labels: Tensor) -> dict[str, float]:
+        objective = self.objective
+        with self.autocast():
+            # The model normalises; here the workers have done it.
+            encoder = [self.model.backbone(view.contiguous(memory_format=torch.channels_last)) for view in views]
+            z = [self.model.projector(features).relu() for features in encoder]
+            probe_losses = self.probe_losses(torch.stack(encoder), torch.stack(z), labels)
+        z_VBD = torch.stack(z).float()
+        invariance = (z_VBD[0] - z_VBD[1]).square().mean()
+        directions = random_directions(objective.directions.num, z_VBD.shape[-1], device=self.device)
+        targets = objective.law.sample(z_VBD.shape).to(self.device)
+        distance = published_style(z_VBD, targets, directions)
+        loss = objective.invariance_weight * invariance + objective.distribution_weight * distance
+        self.descend(loss + sum(probe_losses))
+        terms = {"loss": loss, "invariance": invariance, "rdmreg": distance}
+        terms |= {f"probe {number}": value for number, value in enumerate(probe_losses)}
+        return {name: value.item() for name, value in terms.items()}
+
+
+def torchvision_recipe(augmentation: Augmentation, side: int, mean: Tensor, std: Tensor) -> v2.Compose:
+    """Express a recipe by torchvision's transforms of PIL images, which give normalised float32 (C, S, S).
+
+    Args:
+        augmentation: the recipe.
+        side: of the views, in pixels.
+        mean: of each channel (C,).
+        std: standard deviation of each channel (C,).
+    """
+    jitter = (augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue)
+    kernel = side // 10 + (side // 10 + 1) % 2  # odd
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(
+                side, augmentation.crop_scale, augmentation.crop_ratio, interpolation=v2.InterpolationMode.BICUBIC
+            ),
+            v2.RandomApply([v2.ColorJitter(*jitter)], augmentation.jitter),
+            v2.RandomGrayscale(augmentation.grayscale),
+            v2.RandomApply([v2.GaussianBlur(kernel, augmentation.blur_sigma)], augmentation.blur),
+            v2.RandomSolarize(128, augmentation.solarize),
+            v2.RandomHorizontalFlip(augmentation.flip),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(mean.tolist(), std.tolist()),
+        ]
+    )
+
+
+class _PillowViews(Dataset[tuple[list[Tensor], int]]):
+    """Two views of each image (C, S, S), uint8, made one by one."""
+
+    def __init__(self, images: Tensor, labels: Tensor, transform: v2.Compose) -> None:
+        self.images = images.permute(0, 2, 3, 1).squeeze(-1).contiguous().numpy()
+        self.labels = labels.tolist()
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
+        image = Image.fromarray(self.images[index])
+        return [self.transform(image) for _ in range(2)], self.labels[index]

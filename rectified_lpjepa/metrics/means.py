@@ -1,0 +1,84 @@
+"""Means of what every step yields, kept together so that a step costs one addition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import itemgetter
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.metric import CompositionalMetric
+from typing_extensions import override
+
+
+class RunningMeans(Metric):
+    """Weighted means of scalars by name, accumulated on the device without waiting for it.
+
+    The names are those of the first update. All values of a step become one vector that is added to one sum in float64,
+    and over several processes that sum is what is exchanged: a metric for each value would cost a multiple in every
+    step. Before the first update there are no means.
+
+    Example:
+        >>> means = RunningMeans()
+        >>> means.update({"loss": torch.tensor(4.0), "top1": torch.tensor(0.5)}, weight=3)
+        >>> means.update({"loss": torch.tensor(2.0), "top1": torch.tensor(0.0)}, weight=1)
+        >>> {name: value.item() for name, value in means.compute().items()}
+        {'loss': 3.5, 'top1': 0.375}
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    sums: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: tuple[str, ...] = ()
+        self.add_state("sums", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("weight", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    @override
+    def update(self, values: Mapping[str, Tensor], weight: float) -> None:
+        """Add the values of a step.
+
+        Args:
+            values: floating-point scalars by name, the same names in every update.
+            weight: of this step, such as its number of samples.
+        """
+        self.names = self.names or tuple(values)
+        # Not in place: the sum starts as a scalar zero, and its default must stay one.
+        self.sums = self.sums + torch.stack([values[name].double() for name in self.names]) * weight
+        self.weight = self.weight + weight
+
+    @override
+    def compute(self) -> dict[str, Tensor]:
+        """Compute the means, float64 scalars by name."""
+        return dict(zip(self.names, (self.sums / self.weight).unbind() if self.names else (), strict=True))
+
+    def log_once(self, module: LightningModule, split: str) -> None:
+        """Log each mean as ``<split>/<name>``, if this is the first step of an epoch: for its end, that is enough.
+
+        Called after the update of each step. Lightning computes the means when the epoch ends, or when they are asked
+        for then, and resets them.
+
+        Args:
+            module: the module that is in its training or validation step, an attribute of which is this object.
+            split: such as ``train``.
+        """
+        if self.update_count == 1:
+            for name in self.names:
+                entry = _Entry(itemgetter(name), self, None)
+                module.log(f"{split}/{name}", entry, on_step=False, on_epoch=True, metric_attribute=f"{split}_means")
+
+
+class _Entry(CompositionalMetric):
+    """One of the means as Lightning's log wants it: a metric whose value is a scalar. To reset one resets all."""
+
+    @property
+    @override
+    def device(self) -> torch.device:  # where Lightning moves it: it must take the means to no other place
+        assert isinstance(self.metric_a, Metric)
+        return self.metric_a.device
