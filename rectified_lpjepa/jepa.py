@@ -207,7 +207,11 @@ class RectifiedLpJEPA(LightningModule):
     @override
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
         # Dropout and drop-path draw from the global generator: they, too, become a function of seed, step and place.
-        torch.manual_seed(keyed_seed(self.seed, "network", batch.number, self.trainer.global_rank))
+        # Not by torch.manual_seed, which notes a traceback in each call for every kind of device that is not there.
+        seed = keyed_seed(self.seed, "network", batch.number, self.trainer.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     @override
     def training_step(self, batch: Views, batch_idx: int) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Finished(NamedTuple):
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     path = tmp_path_factory.mktemp("run")
     model, data = tiny_model(), digits()
-    trainer = quiet_trainer(path, max_epochs=2, limit_val_batches=None)
+    trainer = quiet_trainer(path, max_epochs=2, limit_val_batches=None, log_every_n_steps=1)
     trainer.fit(model, data)
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     trainer.save_checkpoint(path / "model.ckpt")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from typing_extensions import override
@@ -69,7 +70,7 @@ class FiniteCheck(pl.Callback):
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._look(trainer):
+        if self._steps and self._look(trainer):  # not before training, nor without it
             raise SIGTERMException  # at once: Lightning would stop within the validation, where processes differ
 
     @override
@@ -90,16 +91,18 @@ class FiniteCheck(pl.Callback):
     def _look(self, trainer: pl.Trainer) -> bool:
         """Look at the steps since the last look; say whether the run is to end because a process was asked to."""
         steps, self._steps = self._steps, []
-        if not steps:
-            return False
-        # The total is not finite whenever a term is not, so it comes last and the term is the one that is named.
-        names = sorted(steps[0].terms, key=lambda name: name == "loss")
-        values = torch.stack([step.terms[name].detach().float() for step in steps for name in names])
-        places = torch.arange(len(values), device=values.device)
-        first_bad = places.masked_fill(values.isfinite(), _NONE).min()
-        # Every process takes part, so that all of them stop together instead of waiting for the one that did.
-        flag = torch.full_like(first_bad, -int(self._termination.requested))
-        code, minus_requested = trainer.strategy.reduce(torch.stack([first_bad, flag]), reduce_op="min").tolist()
+        first_bad = torch.tensor(_NONE, device=trainer.strategy.root_device)
+        if steps:
+            # The total is not finite whenever a term is not, so it comes last and the term is the one that is named.
+            names = sorted(steps[0].terms, key=lambda name: name == "loss")
+            values = torch.stack([step.terms[name].detach().float() for step in steps for name in names])
+            places = torch.arange(len(values), device=values.device)
+            first_bad = places.masked_fill(values.isfinite(), _NONE).min()
+        looked = torch.stack([first_bad, torch.full_like(first_bad, -int(self._termination.requested))])
+        if trainer.world_size > 1:
+            # Every process takes part, so that all of them stop together instead of waiting for the one that did.
+            dist.all_reduce(looked, op=dist.ReduceOp.MIN)  # Lightning's own reduction would wait at a barrier first
+        code, minus_requested = looked.tolist()
         if code != _NONE:
             step, name = steps[code // len(names)], names[code % len(names)]
             _fail(f"Loss term '{name}' is first not finite at step {step.number}", step.rates)

@@ -77,9 +77,9 @@ def outputs(device="cpu", **terms):
 
 
 def stand_in(step=0):
-    strategy = SimpleNamespace(reduce=lambda tensor, **_: tensor)
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
     numbers = {"global_step": step, "log_every_n_steps": 100, "accumulate_grad_batches": 1}
-    return SimpleNamespace(optimizers=[], strategy=strategy, is_last_batch=False, **numbers)
+    return SimpleNamespace(optimizers=[], strategy=strategy, world_size=1, is_last_batch=False, **numbers)
 
 
 def do_step(check, trainer, terms):
