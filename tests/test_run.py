@@ -37,6 +37,7 @@ def configuration(**changes: Any) -> dict[str, Any]:
         {"trainer__devices": 4},
         {"trainer__num_nodes": 2},
         {"data__init_args__num_workers": 3},
+        {"model__compile": True},
         {"data__init_args__path": "/elsewhere/set.npz"},
     ],
 )

@@ -9,6 +9,7 @@ from jsonargparse import auto_cli
 
 from rectified_lpjepa.benchmarks.loss import loss
 from rectified_lpjepa.benchmarks.reader import reader
+from rectified_lpjepa.benchmarks.step import step
 from rectified_lpjepa.benchmarks.views import views
 
 

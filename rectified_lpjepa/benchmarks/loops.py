@@ -5,7 +5,7 @@ Shape suffixes: V views, B samples, C channels, S side of an image, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
 from contextlib import AbstractContextManager
 from itertools import repeat
 
@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 from rectified_lpjepa.benchmarks.loss import published_style
@@ -147,20 +147,28 @@ class PublishedLoop(Loop):
             )
         self.objective = model.objective
         transform = torchvision_recipe(augmentation, images.shape[-1], model.mean.flatten(), model.std.flatten())
-        self._loader = DataLoader(
-            _PillowViews(images, labels, transform),
-            batch_size=model.batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
-        )
+        self._images = _PillowViews(images, labels, transform)
+        self._workers = workers
 
-    def epoch(self) -> Iterator[dict[str, float]]:
-        """Train on all images once, one step at a time, and give what each step logs."""
-        for views, labels in self._loader:
-            yield self._step([view.to(self.device, non_blocking=True) for view in views], labels.to(self.device))
+    def run(self, steps: int) -> float:
+        """Make several steps, and give the seconds that they take once all workers are under way.
+
+        No worker goes on when it returns, so that none takes anything from what is timed next.
+        """
+        count = (self._workers + steps) * self.model.batch_size
+        chosen = torch.randint(len(self._images), (count,)).tolist()
+        loader = DataLoader(
+            Subset(self._images, chosen),
+            batch_size=self.model.batch_size,
+            num_workers=self._workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        start = 0.0
+        for number, (views, labels) in enumerate(loader):
+            if number == self._workers:
+                start = time.perf_counter()
+            self._step([view.to(self.device, non_blocking=True) for view in views], labels.to(self.device))
+        return time.perf_counter() - start
 
     def _step(self, views: list[Tensor], labels: Tensor) -> dict[str, float]:
         objective = self.objective

@@ -23,7 +23,9 @@ _PACKAGES = ("torch", "torchvision", "lightning", "timm", "numpy", "pillow")
 Cell = str | int | float | Spread
 
 
-def report(name: str, baseline: str, rows: list[dict[str, Cell]], *, device: torch.device | str, out: str) -> Path:
+def report(
+    name: str, baseline: str, rows: list[dict[str, Cell]], *, device: torch.device | str, out: str, conclusion: str = ""
+) -> Path:
     """Print the rows of a benchmark as a table and store them as ``<out>/<name>-<cpu or cuda>.json``.
 
     Args:
@@ -33,6 +35,7 @@ def report(name: str, baseline: str, rows: list[dict[str, Cell]], *, device: tor
             quartiles.
         device: where it ran.
         out: folder to write to.
+        conclusion: what follows from the rows, in a sentence.
 
     Returns:
         The file written.
@@ -40,9 +43,11 @@ def report(name: str, baseline: str, rows: list[dict[str, Cell]], *, device: tor
     environment = describe_environment(device)
     print(f"{name}: {environment['hardware']}, {environment['threads']} threads\nbaseline: {baseline}\n")  # noqa: T201
     print(table(rows))  # noqa: T201
+    if conclusion:
+        print(f"\n{conclusion}")  # noqa: T201
     path = Path(out) / f"{name}-{torch.device(device).type}.json"
     plain = [{key: cell._asdict() if isinstance(cell, Spread) else cell for key, cell in row.items()} for row in rows]
-    content = {"benchmark": name, "baseline": baseline, **environment, "rows": plain}
+    content = {"benchmark": name, "baseline": baseline, **environment, "rows": plain, "conclusion": conclusion}
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     print(f"\n{path}")  # noqa: T201
     return path

@@ -1,0 +1,85 @@
+"""The sides of the step benchmark: the bare loop trains as fit does, the published one trains at all."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_jepa import BATCH, digits, quiet_trainer, tiny_model
+
+from rectified_lpjepa.benchmarks import step as benchmark
+from rectified_lpjepa.benchmarks.loops import BareLoop, PublishedLoop, torchvision_recipe
+from rectified_lpjepa.data import Augmentation
+from rectified_lpjepa.data.module import InMemoryImages
+
+CPU = torch.device("cpu")
+STEPS = 3
+
+
+@pytest.mark.parametrize("view_passes", ["each", "joint"])
+def test_the_bare_loop_trains_to_the_same_parameters_as_fit(view_passes: str, tmp_path: Path) -> None:
+    model, data = tiny_model(view_passes=view_passes), digits()
+    other = copy.deepcopy(model)
+    quiet_trainer(tmp_path, limit_train_batches=STEPS).fit(model, data)
+    BareLoop(other, data, "32-true", STEPS, STEPS, CPU).run(STEPS)
+    start = tiny_model(view_passes=view_passes).state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+        assert value.dtype is torch.int64 or not torch.equal(value, start[name]), name
+
+
+def test_the_published_loop_trains() -> None:
+    model, data = tiny_model(), digits()
+    images = data.images("train")
+    assert isinstance(images, InMemoryImages)
+    before = copy.deepcopy(model.state_dict())
+    loop = PublishedLoop(model, images.images, images.labels, data.augmentation, "bf16-mixed", 100, 10, CPU, workers=0)
+    assert loop.run(2) > 0
+    for name, parameter in model.named_parameters():
+        assert parameter.isfinite().all(), name
+        assert not torch.equal(parameter, before[name]), name
+
+
+def test_a_recipe_without_chance_is_the_normalised_image() -> None:
+    still = Augmentation(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0, jitter=0, grayscale=0, solarize=0)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.4, 0.5, 0.6])
+    from PIL import Image
+
+    expected = (torch.from_numpy(image).permute(2, 0, 1) / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    torch.testing.assert_close(torchvision_recipe(still, 32, mean, std)(Image.fromarray(image)), expected)
+
+
+CONFIG = f"""
+trainer: {{log_every_n_steps: 10}}
+model:
+  objective: {{class_path: RDMReg, init_args: {{directions: {{num: 8}}}}}}
+  backbone: {{name: resnet18, kwargs: {{layers: [1, 1, 1, 1], channels: [8, 8, 8, 8]}}}}
+  projector: {{hidden_dim: 8, out_dim: 8}}
+  optimizer: {{name: adamw}}
+data: {{class_path: DigitsDataModule, init_args: {{batch_size: {BATCH}, num_workers: 0}}}}
+"""
+
+
+def test_the_report_has_all_sides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "_help", lambda: None)  # both start a process
+    monkeypatch.setattr(benchmark, "_imports", lambda: None)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    benchmark.step(config=str(tmp_path / "tiny.yaml"), repeats=2, device="cpu", out=str(tmp_path))
+    report = json.loads((tmp_path / "step-cpu.json").read_text())
+    rows = {row["what"].strip(): row for row in report["rows"]}
+    assert list(rows) == [*map(str.strip, benchmark.LABELS.values()), *list(rows)[-2:]]
+    for row in rows.values():
+        assert row["ms"]["median"] > 0
+    assert rows["fit"]["to"] == "bare loop"
+    assert rows["fit"]["images/s"]["median"] == pytest.approx(1000 * BATCH / rows["fit"]["ms"]["median"], rel=0.3)
+    assert "bottleneck is" in report["conclusion"]
+    assert report["conclusion"] in capsys.readouterr().out
