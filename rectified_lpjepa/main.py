@@ -64,6 +64,8 @@ def _with_config_of_checkpoint(arguments: list[str]) -> list[str]:
 
 def _quiet_lightning() -> None:
     """Leave of Lightning's messages those that a user can act on."""
+    import lightning.pytorch  # noqa: F401 - it sets the levels of its loggers when it is imported
+
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning 2.6 calls older names of torch and jsonargparse.

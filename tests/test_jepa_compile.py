@@ -16,7 +16,7 @@ from rectified_lpjepa.jepa import RectifiedLpJEPA
 
 @pytest.fixture
 def without_compiler(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """Trace as torch.compile does, but run the traced graph as it is: no C++ compiler is needed. Lists what is compiled."""
+    """Trace as torch.compile does, but run the graph as it is, which takes no C++ compiler; list what is compiled."""
     compiled: list[nn.Module] = []
     compile_ = nn.Module.compile
 
@@ -28,6 +28,7 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     return compiled
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of TorchDynamo, which looks at its inputs
 def test_checkpoints_load_with_and_without_compilation(tmp_path: Path, without_compiler: list[nn.Module]) -> None:
     plain, compiled = tiny_model(), tiny_model(compile=True)
     assert without_compiler == [compiled.backbone, compiled.projector]

@@ -19,6 +19,7 @@ from torchvision.transforms import v2  # type: ignore[import-untyped]
 from rectified_lpjepa.benchmarks.loss import published_style
 from rectified_lpjepa.data import Augmentation, TwoViewDataModule
 from rectified_lpjepa.data.batches import Batch, Views
+from rectified_lpjepa.data.module import InMemoryImages
 from rectified_lpjepa.functional import random_directions
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.objectives import RDMReg
@@ -130,9 +131,7 @@ class PublishedLoop(Loop):
     def __init__(
         self,
         model: RectifiedLpJEPA,
-        images: Tensor,
-        labels: Tensor,
-        augmentation: Augmentation,
+        data: TwoViewDataModule,
         precision: str,
         total_steps: int,
         steps_per_epoch: int,
@@ -146,8 +145,10 @@ class PublishedLoop(Loop):
                 ". HINT: give `benchmark step` a configuration with RDMReg."
             )
         self.objective = model.objective
-        transform = torchvision_recipe(augmentation, images.shape[-1], model.mean.flatten(), model.std.flatten())
-        self._images = _PillowViews(images, labels, transform)
+        images = data.images("train")
+        assert isinstance(images, InMemoryImages)
+        transform = torchvision_recipe(data.augmentation, data.image_size, model.mean.flatten(), model.std.flatten())
+        self._images = _PillowViews(images, transform)
         self._workers = workers
 
     def run(self, steps: int) -> float:
@@ -180,7 +181,7 @@ class PublishedLoop(Loop):
         z_VBD = torch.stack(z).float()
         invariance = (z_VBD[0] - z_VBD[1]).square().mean()
         directions = random_directions(objective.directions.num, z_VBD.shape[-1], device=self.device)
-        targets = objective.law.sample(z_VBD.shape).to(self.device)
+        targets = objective.law.sample(z_VBD.shape).to(z_VBD)
         distance = published_style(z_VBD, targets, directions)
         loss = objective.invariance_weight * invariance + objective.distribution_weight * distance
         self.descend(loss + sum(probe_losses))
@@ -218,11 +219,11 @@ def torchvision_recipe(augmentation: Augmentation, side: int, mean: Tensor, std:
 
 
 class _PillowViews(Dataset[tuple[list[Tensor], int]]):
-    """Two views of each image (C, S, S), uint8, made one by one."""
+    """Two views of each image (C, S, S), made one by one, and its label."""
 
-    def __init__(self, images: Tensor, labels: Tensor, transform: v2.Compose) -> None:
-        self.images = images.permute(0, 2, 3, 1).squeeze(-1).contiguous().numpy()
-        self.labels = labels.tolist()
+    def __init__(self, images: InMemoryImages, transform: v2.Compose) -> None:
+        self.images = images.images.permute(0, 2, 3, 1).squeeze(-1).contiguous().numpy()
+        self.labels = images.labels.tolist()
         self.transform = transform
 
     def __len__(self) -> int:

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
 from tiny_jepa import BATCH, digits, quiet_trainer, tiny_model
 
 from rectified_lpjepa.benchmarks import step as benchmark
 from rectified_lpjepa.benchmarks.loops import BareLoop, PublishedLoop, torchvision_recipe
 from rectified_lpjepa.data import Augmentation
-from rectified_lpjepa.data.module import InMemoryImages
 
 CPU = torch.device("cpu")
 STEPS = 3
@@ -34,10 +35,8 @@ def test_the_bare_loop_trains_to_the_same_parameters_as_fit(view_passes: str, tm
 
 def test_the_published_loop_trains() -> None:
     model, data = tiny_model(), digits()
-    images = data.images("train")
-    assert isinstance(images, InMemoryImages)
     before = copy.deepcopy(model.state_dict())
-    loop = PublishedLoop(model, images.images, images.labels, data.augmentation, "bf16-mixed", 100, 10, CPU, workers=0)
+    loop = PublishedLoop(model, data, "bf16-mixed", 100, 10, CPU, workers=0)
     assert loop.run(2) > 0
     for name, parameter in model.named_parameters():
         assert parameter.isfinite().all(), name
@@ -48,10 +47,15 @@ def test_a_recipe_without_chance_is_the_normalised_image() -> None:
     still = Augmentation(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0, jitter=0, grayscale=0, solarize=0)
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.4, 0.5, 0.6])
-    from PIL import Image
-
     expected = (torch.from_numpy(image).permute(2, 0, 1) / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
     torch.testing.assert_close(torchvision_recipe(still, 32, mean, std)(Image.fromarray(image)), expected)
+
+
+def test_tiles_are_parts_of_photographs(tmp_path: Path) -> None:
+    with np.load(benchmark._write_tiles(tmp_path / "tiles.npz")) as arrays:
+        assert arrays["x_train"].shape[1:] == (32, 32, 3)
+        assert len(arrays["x_train"]) == len(arrays["y_train"]) > 5000
+        np.testing.assert_array_equal(arrays["x_train"][0], load_sample_images().images[0][:32, :32])
 
 
 CONFIG = f"""
@@ -73,7 +77,11 @@ def test_the_report_has_all_sides(
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
     monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
     (tmp_path / "tiny.yaml").write_text(CONFIG)
-    benchmark.step(config=str(tmp_path / "tiny.yaml"), repeats=2, device="cpu", out=str(tmp_path))
+    images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
+    split = {"x_train": images, "y_train": np.arange(300) % 5, "x_test": images[:5], "y_test": np.arange(5)}
+    np.savez(tmp_path / "set.npz", **split)
+    files = {"config": str(tmp_path / "tiny.yaml"), "data": str(tmp_path / "set.npz"), "out": str(tmp_path)}
+    benchmark.step(**files, repeats=2, device="cpu")
     report = json.loads((tmp_path / "step-cpu.json").read_text())
     rows = {row["what"].strip(): row for row in report["rows"]}
     assert list(rows) == [*map(str.strip, benchmark.LABELS.values()), *list(rows)[-2:]]
