@@ -6,8 +6,6 @@ import csv
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -401,43 +399,3 @@ def test_several_devices_gather_features_unless_told_otherwise(
     arguments = ["fit", "--config", str(config), "--run.root", str(tmp_path), "--trainer.devices=2"]
     assert isinstance(CLI(arguments).trainer.strategy, AllGatherDDPStrategy)
     assert not isinstance(CLI([*arguments, "--trainer.strategy=ddp"]).trainer.strategy, AllGatherDDPStrategy)
-
-
-def test_help_lists_all_commands_without_importing_what_they_need() -> None:
-    code = (
-        "import sys; from rectified_lpjepa.main import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    text, modules = done.stdout.rsplit("\n", 2)[:2]
-    for command in ("fit", "validate", "test", "predict", "benchmark"):
-        assert re.search(rf"^  {command} +\w", text, re.MULTILINE), command
-    assert "'rectified_lpjepa.main'" in modules
-    assert not [name for name in ("torch", "lightning", "numpy") if f"'{name}'" in modules]
-
-
-def test_without_a_command_there_is_help_and_a_mistyped_one_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for arguments, code in (([], 2), (["-h"], 0)):
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        assert stop.value.code == code
-        assert "commands:" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        main(["validat", "--config", "x"])
-    assert stop.value.code == 2
-    assert "did you mean validate?" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["fit", "predict"])
-def test_a_command_lists_its_options(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
-    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    assert stop.value.code == 0
-    printed = capsys.readouterr().out
-    for option in ("--trainer.max_epochs", "--model.optimizer.lr", "--run.dir", "--data"):
-        assert option in printed
-    assert ("--ckpt_path" in printed) == (command != "fit")
