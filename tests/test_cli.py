@@ -335,7 +335,6 @@ def test_a_saved_configuration_starts_the_same_run_and_discards_nothing(
     assert "is finished" in capsys.readouterr().out
 
 
-# Ctrl-C takes effect at once, SIGTERM at the end of the step.
 @pytest.mark.parametrize(("number", "code", "step"), [(signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 4)])
 def test_a_stopped_run_says_how_to_go_on(
     command: Callable[..., None],
@@ -354,8 +353,8 @@ def test_a_stopped_run_says_how_to_go_on(
     with pytest.raises(SystemExit) as stop:
         command("fit", directory=tmp_path / "run")
     assert stop.value.code == code
-    printed = capsys.readouterr().out
-    assert f"stopped by {number.name} in epoch 2, after step {step}; the same command goes on from" in printed
+    message = f"stopped by {number.name} in epoch 2, after step {step}; the same command goes on from"
+    assert message in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
