@@ -22,5 +22,5 @@ def benchmark(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: for a wrong command line.
     """
-    commands: dict[str, Any] = {"loss": loss, "reader": reader, "views": views}
+    commands: dict[str, Any] = {"loss": loss, "reader": reader, "step": step, "views": views}
     auto_cli(commands, args=list(arguments), prog="rectified-lpjepa benchmark")
