@@ -35,6 +35,11 @@ def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
     program, *arguments = shlex.split(command)
     if program == "make":
         subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
+    elif program == "rectified-lpjepa" and arguments[0] in ("benchmark", "prepare"):
+        monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+        with pytest.raises(SystemExit) as stopped:
+            main([*arguments, "--print_config"])
+        assert stopped.value.code == 0
     elif program == "rectified-lpjepa":
 
         def stop(cli: CLI) -> None:
