@@ -24,6 +24,7 @@ COMMANDS = {
     "benchmark": "measure the speed of a part against plain and published-style code",
 }
 _EVALUATIONS = ("validate", "test", "predict")
+_SIGINT = 130  # exit code of a process that was stopped by Ctrl-C, by the shell's convention
 _TRACEBACK = "RECTIFIED_LPJEPA_TRACEBACK"
 
 
@@ -91,15 +92,26 @@ def _is_message(error: Exception) -> bool:
     )
 
 
+def _prepare(arguments: list[str]) -> None:
+    """Shrink a folder of images; exit with status 130 after Ctrl-C."""
+    from jsonargparse import auto_cli
+
+    from rectified_lpjepa.data.prepare import prepare
+
+    try:
+        auto_cli(prepare, args=arguments, as_positional=False, prog="rectified-lpjepa prepare")
+    except KeyboardInterrupt:
+        print("\nstopped; what is done is kept, and the same command goes on", file=sys.stderr)  # noqa: T201
+        raise SystemExit(_SIGINT) from None
+
+
 def _run(arguments: list[str]) -> None:
     if arguments[0] == "benchmark":
         from rectified_lpjepa.benchmarks.command import benchmark
 
         benchmark(arguments[1:])
     elif arguments[0] == "prepare":
-        from rectified_lpjepa.data.prepare import prepare_command
-
-        prepare_command(arguments[1:])
+        _prepare(arguments[1:])
     else:
         from rectified_lpjepa.cli import CLI
 

@@ -13,7 +13,8 @@ class Termination:
 
     With several processes Lightning broadcasts the first one's flag before every batch, which makes the host wait for
     the device each time, and once more out of the signal handler itself, amid whatever else the processes are
-    exchanging. Here the signal sets a flag and nothing else; whoever exchanges flags calls :meth:`agree`. A single
+    exchanging. Here the signal sets a flag and nothing else; whoever exchanges flags calls :meth:`agree`. So the run
+    ends with the next logged step, validation or epoch, which a cluster's grace period must leave time for. A single
     process is left to Lightning, which stops it at the end of the current step.
 
     Attributes:

@@ -154,7 +154,8 @@ class Augmentation:
             crop_area=uniform(*self.crop_scale, CROP_TRIES, dtype=torch.float64),
             crop_log_ratio=uniform(math.log(lowest_ratio), math.log(highest_ratio), CROP_TRIES, dtype=torch.float64),
             crop_position=uniform(0, 1, 2, dtype=torch.float64),
-            crop_ratio=torch.tensor(self.crop_ratio, dtype=torch.float64).expand(views, batch, 2),
+            # Not expanded: memory that stands for several elements cannot be pinned.
+            crop_ratio=torch.tensor(self.crop_ratio, dtype=torch.float64).repeat(views, batch, 1),
             jitter_factors=torch.where(chance(self.jitter).unsqueeze(-1), torch.stack(factors, -1), unchanged),
             jitter_order=torch.rand(views, batch, 4, generator=generator).argsort(-1),
             grayscale=chance(self.grayscale),

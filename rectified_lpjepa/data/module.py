@@ -63,14 +63,14 @@ class InMemoryImages:
             Images as stored, uint8 (B, C, H, W), on the same device.
 
         Raises:
-            RuntimeError: the device has too little memory for the split.
+            ValueError: the device has too little memory for the split.
         """
         device = indices.device
         if device not in self._on_device:
             try:
                 self._on_device[device] = self.images.to(device)
             except torch.OutOfMemoryError as error:
-                raise RuntimeError(
+                raise ValueError(
                     f"The images of a data set in memory, {self.images.nbytes / 2**30:.2f} GiB, are kept on the device "
                     f"that trains, and {device} has no room for them. HINT: store them as image files and use "
                     "`--data ImageFolderDataModule`, or take a device with more memory."

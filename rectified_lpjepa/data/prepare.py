@@ -6,10 +6,9 @@ import hashlib
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -18,7 +17,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from jsonargparse import auto_cli
 from PIL import Image
 from tqdm import tqdm
 
@@ -32,23 +30,6 @@ from rectified_lpjepa.files import atomic_write
 _FOLDERS: dict[str, Split] = {"train": "train", "val": "test"}
 _IMAGES_A_TASK = 8  # what a process is given, and finishes, at a time
 _KEPT_FORMATS = ("PNG", "PPM", "BMP", "TIFF", "WEBP")  # all else becomes JPEG
-_SIGINT = 130  # exit code of a process that was stopped by Ctrl-C, by the shell's convention
-
-
-def prepare_command(arguments: Sequence[str]) -> None:
-    """Run :func:`prepare` with the options of a command line.
-
-    Args:
-        arguments: what follows the command's name.
-
-    Raises:
-        SystemExit: for a wrong command line, for images that cannot be decoded, and with status 130 after Ctrl-C.
-    """
-    try:
-        auto_cli(prepare, args=list(arguments), as_positional=False, prog="rectified-lpjepa prepare")
-    except KeyboardInterrupt:
-        print("\nstopped; what is done is kept, and the same command goes on", file=sys.stderr)  # noqa: T201
-        raise SystemExit(_SIGINT) from None
 
 
 def prepare(
@@ -211,7 +192,10 @@ def _new_size(width: int, height: int, settings: Settings) -> tuple[int, int]:
 def _shrink(image: Image.Image, size: tuple[int, int], format_: str | None, quality: int) -> bytes:
     encoded = BytesIO()
     small = image.resize(size, Image.Resampling.BICUBIC)
-    small.save(encoded, format_ if format_ in _KEPT_FORMATS else "JPEG", quality=quality)
+    # What else the original says of itself, such as how a TIFF is compressed, is no business of the new file.
+    small.info = {}
+    kept = format_ if format_ in _KEPT_FORMATS else "JPEG"
+    small.save(encoded, kept, **({"quality": quality} if kept in ("JPEG", "WEBP") else {}))
     return encoded.getvalue()
 
 

@@ -275,7 +275,8 @@ def sample(
         exponential = empty((2, *shape)).exponential_(generator=generator)
         noise = exponential[0] - exponential[1]
     else:
-        concentration = empty(tuple(shape)).copy_(torch.as_tensor(1 + 1 / p))
+        a = 1 + 1 / p
+        concentration = empty(tuple(shape)).copy_(a) if isinstance(a, Tensor) else empty(tuple(shape)).fill_(a)
         g = torch._standard_gamma(concentration, generator)
         noise = (g * p) ** (1 / p) * empty(tuple(shape)).uniform_(-1, 1, generator=generator)
     return noise.mul_(sigma).add_(mu)

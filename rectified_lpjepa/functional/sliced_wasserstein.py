@@ -35,7 +35,8 @@ def sliced_wasserstein(
         mean over views v and directions n of 1/B · ‖sort(z_v c_n) − sort(y c_n)‖²
 
     It is computed in float32, or float64 if the features are, also under autocast. Blocks are drawn when they are
-    needed, on a CPU by several threads at once, and dropped again.
+    needed, on a CPU by several threads at once, and dropped again. The last bits depend on the number of threads, as
+    they do in PyTorch's own sums.
 
     Args:
         z: features (V, B, D), floating point.
@@ -49,25 +50,32 @@ def sliced_wasserstein(
         Scalar ≥ 0, with a gradient to the features alone.
 
     Raises:
-        ValueError: if the shapes do not fit each other, the batch or the directions are empty, or a gradient of target
-            or directions is asked for.
+        ValueError: if the shapes do not fit each other, the batch or the directions are empty, ``num_directions`` is
+            below 1, or a gradient of target or directions is asked for.
         RuntimeError: in a backward pass through the gradient: there is no second derivative.
     """
     if z.ndim != 3 or z.shape[1] < 1:
         raise ValueError(
             f"Expected features (V, B, D) of a batch that holds at least 1 sample, got shape {tuple(z.shape)}."
         )
+    if num_directions is not None and num_directions < 1:
+        raise ValueError(f"num_directions, the number of all directions, must be at least 1, got {num_directions}.")
     z_VBD = z.to(at_least_float32(z)).contiguous()
-    distance: Tensor = _SlicedWasserstein.apply(z_VBD, target, directions, num_directions)
+    needs_gradient = z.requires_grad and torch.is_grad_enabled()
+    distance: Tensor = _SlicedWasserstein.apply(z_VBD, target, directions, num_directions, needs_gradient)
     return distance
 
 
 class _SlicedWasserstein(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, z_VBD: Tensor, target: Tensor | Blocks, directions: Tensor | Blocks, num_directions: int | None
+        ctx: Any,
+        z_VBD: Tensor,
+        target: Tensor | Blocks,
+        directions: Tensor | Blocks,
+        num_directions: int | None,
+        needs_gradient: bool,
     ) -> Tensor:
-        needs_gradient = ctx.needs_input_grad[0]
         with full_precision(z_VBD.device):
             target_BD = _whole_target(target, z_VBD)
             blocks = _in_blocks(directions, z_VBD)
@@ -82,7 +90,7 @@ class _SlicedWasserstein(torch.autograd.Function):
         if num_directions is None and num < 1:
             raise ValueError("There must be at least 1 direction, got none.")
         views, batch, _ = z_VBD.shape
-        scale = 1.0 / (views * batch * (num_directions or num))
+        scale = 1.0 / (views * batch * (num if num_directions is None else num_directions))
         if needs_gradient:
             gradients = [total.gradient for total in totals if total.gradient is not None]
             ctx.save_for_backward(_sum(gradients, torch.zeros_like(z_VBD)).mul_(2 * scale))
@@ -90,11 +98,11 @@ class _SlicedWasserstein(torch.autograd.Function):
         return squares.mul_(scale).to(z_VBD.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient_VBD,) = ctx.saved_tensors
         # Where a graph of the gradient is asked for, it must lead to an error instead of passing for a constant.
         anchor = torch.empty(0, requires_grad=torch.is_grad_enabled())
-        return _Gradient.apply(grad_outputs[0], gradient_VBD, anchor), None, None, None
+        return _Gradient.apply(grad_outputs[0], gradient_VBD, anchor), None, None, None, None
 
 
 class _Gradient(torch.autograd.Function):
@@ -195,8 +203,9 @@ def _in_blocks(directions: Tensor | Blocks, z_VBD: Tensor) -> Blocks:
     if not isinstance(directions, Tensor):
         return directions
     _check_directions(directions, z_VBD)
-    # No fewer blocks than there are threads to work on them.
-    rows = min(BLOCK_ROWS, -(-directions.shape[-2] // torch.get_num_threads()))
+    # On a CPU no fewer blocks than there are threads to work on them.
+    threads = torch.get_num_threads() if z_VBD.device.type == "cpu" else 1
+    rows = min(BLOCK_ROWS, -(-directions.shape[-2] // threads))
     return [lambda part=part: part for part in directions.split(max(1, rows), dim=-2)]  # type: ignore[misc]
 
 

@@ -171,7 +171,7 @@ def test_a_split_too_large_for_the_device_says_what_to_do(monkeypatch: pytest.Mo
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(Tensor, "to", full)
-    with pytest.raises(RuntimeError, match=r"no room for them. HINT: .*ImageFolderDataModule"):
+    with pytest.raises(ValueError, match=r"no room for them. HINT: .*ImageFolderDataModule"):
         images.take(torch.tensor([0]))
 
 
@@ -252,6 +252,16 @@ def test_memory_is_pinned_for_gpus_only() -> None:
     assert not module.train_dataloader().pin_memory
     module.trainer.strategy.root_device = torch.device("cuda", 0)
     assert module.train_dataloader().pin_memory
+
+
+def test_every_tensor_of_a_batch_can_be_pinned() -> None:
+    # Pinning copies into memory of the same strides, which fails where elements share memory.
+    batch = next(iter(on_rank(DigitsDataModule(), 1, 0).train_dataloader()))
+    tensors = [part for part in (*batch, *batch.parameters) if isinstance(part, torch.Tensor)]
+    assert len(tensors) >= 10
+    for tensor in tensors:
+        pinned = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype).copy_(tensor)
+        assert torch.equal(pinned, tensor)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from sklearn.datasets import load_sample_images
 from rectified_lpjepa.data import ImageFolderDataModule, ImageNet100DataModule
 from rectified_lpjepa.data import prepare as prepare_module
 from rectified_lpjepa.data.imagenet100 import imagenet100_classes
-from rectified_lpjepa.data.prepare import prepare, prepare_command
+from rectified_lpjepa.data.prepare import prepare
 from rectified_lpjepa.main import main
 
 SHAPES = ((160, 120), (120, 160), (60, 50), (150, 200))
@@ -101,6 +101,15 @@ def test_quality_is_jpegs(source: Path, out: Path, tmp_path: Path) -> None:
     for name in ("0.JPEG", "deeper/0.png"):
         fine, coarse = ((root / "train" / "ant" / name).stat().st_size for root in (out, tmp_path / "coarse"))
         assert fine > 2 * coarse if name == "0.JPEG" else fine == coarse
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate"])
+def test_tiff_is_shrunk_however_it_is_compressed(source: Path, out: Path, compression: str | None) -> None:
+    with Image.open(source / "train" / "ant" / "0.JPEG") as image:
+        image.save(source / "train" / "ant" / "more.tif", compression=compression)
+    shrink(source, out)
+    with Image.open(out / "train" / "ant" / "more.tif") as image:
+        assert (image.format, image.size) == ("TIFF", (80, 60))
 
 
 def test_done_files_are_kept_and_damaged_ones_made_anew(
@@ -213,7 +222,7 @@ def test_ctrl_c_keeps_what_is_done(
     with monkeypatch.context() as patch:
         patch.setattr(prepare_module, "tqdm", stopped)
         with pytest.raises(SystemExit) as stop:
-            prepare_command(arguments)
+            main(["prepare", *arguments])
     assert stop.value.code == 130
     assert "stopped; what is done is kept, and the same command goes on" in capsys.readouterr().err
     done = {path: file.stat().st_mtime_ns for path, file in files_of(out).items() if path != "prepared.json"}
