@@ -6,6 +6,7 @@ Shape suffixes: V views, B samples, C channels, S side of an image, D features.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import repeat
 
@@ -14,10 +15,10 @@ from lightning.fabric.utilities import move_data_to_device
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
-from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 from rectified_lpjepa.benchmarks.loss import published_style
-from rectified_lpjepa.data import Augmentation, TwoViewDataModule
+from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
+from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Batch, Views
 from rectified_lpjepa.data.module import InMemoryImages
 from rectified_lpjepa.functional import random_directions
@@ -25,6 +26,7 @@ from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.objectives import RDMReg
 
 _JOINT, _MIXED = "joint", {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+_VIEWS = 2  # of the published style
 
 
 class Loop:
@@ -126,6 +128,10 @@ class PublishedLoop(Loop):
     PIL images and torchvision's transforms in worker processes, one forward pass for each view, the loss of
     :func:`~rectified_lpjepa.benchmarks.loss.published_style` with its own draw for each view, and every logged value
     fetched by ``item()`` in every step.
+
+    Raises:
+        ValueError: the model has another objective than RDMReg or another rectifier than relu, or the data have
+            another number of views than two.
     """
 
     def __init__(
@@ -138,16 +144,27 @@ class PublishedLoop(Loop):
         device: torch.device,
         workers: int,
     ) -> None:
-        super().__init__(model, precision, total_steps, steps_per_epoch, device)
         if not isinstance(model.objective, RDMReg):
             raise ValueError(
                 f"The published-style loop has the loss of RDMReg alone, the model has {type(model.objective).__name__}"
                 ". HINT: give `benchmark step` a configuration with RDMReg."
             )
+        if model.rectifier != "relu":
+            raise ValueError(
+                f"The published-style loop has the rectifier relu alone, the model has {model.rectifier}. HINT: set "
+                "`model.rectifier: relu` in the configuration of `benchmark step`."
+            )
+        if data.views != _VIEWS:
+            raise ValueError(
+                f"The published-style loop has {_VIEWS} views of each image, the data have {data.views}. HINT: set "
+                f"`views: {_VIEWS}` for the data in the configuration of `benchmark step`."
+            )
+        super().__init__(model, precision, total_steps, steps_per_epoch, device)
         self.objective = model.objective
         images = data.images("train")
         assert isinstance(images, InMemoryImages)
-        transform = torchvision_recipe(data.augmentation, data.image_size, model.mean.flatten(), model.std.flatten())
+        statistics = model.mean.flatten().tolist(), model.std.flatten().tolist()
+        transform = torchvision_recipe(data.augmentation, data.image_size, *statistics)
         self._images = _PillowViews(images, transform)
         self._workers = workers
 
@@ -181,7 +198,7 @@ class PublishedLoop(Loop):
         z_VBD = torch.stack(z).float()
         invariance = (z_VBD[0] - z_VBD[1]).square().mean()
         directions = random_directions(objective.directions.num, z_VBD.shape[-1], device=self.device)
-        targets = objective.law.sample(z_VBD.shape).to(z_VBD)
+        targets = objective.target.sample(tuple(z_VBD.shape), device=self.device)
         distance = published_style(z_VBD, targets, directions)
         loss = objective.invariance_weight * invariance + objective.distribution_weight * distance
         self.descend(loss + sum(probe_losses))
@@ -190,38 +207,10 @@ class PublishedLoop(Loop):
         return {name: value.item() for name, value in terms.items()}
 
 
-def torchvision_recipe(augmentation: Augmentation, side: int, mean: Tensor, std: Tensor) -> v2.Compose:
-    """Express a recipe by torchvision's transforms of PIL images, which give normalised float32 (C, S, S).
-
-    Args:
-        augmentation: the recipe.
-        side: of the views, in pixels.
-        mean: of each channel (C,).
-        std: standard deviation of each channel (C,).
-    """
-    jitter = (augmentation.brightness, augmentation.contrast, augmentation.saturation, augmentation.hue)
-    kernel = side // 10 + (side // 10 + 1) % 2  # odd
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(
-                side, augmentation.crop_scale, augmentation.crop_ratio, interpolation=v2.InterpolationMode.BICUBIC
-            ),
-            v2.RandomApply([v2.ColorJitter(*jitter)], augmentation.jitter),
-            v2.RandomGrayscale(augmentation.grayscale),
-            v2.RandomApply([v2.GaussianBlur(kernel, augmentation.blur_sigma)], augmentation.blur),
-            v2.RandomSolarize(128, augmentation.solarize),
-            v2.RandomHorizontalFlip(augmentation.flip),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(mean.tolist(), std.tolist()),
-        ]
-    )
-
-
 class _PillowViews(Dataset[tuple[list[Tensor], int]]):
     """Two views of each image (C, S, S), made one by one, and its label."""
 
-    def __init__(self, images: InMemoryImages, transform: v2.Compose) -> None:
+    def __init__(self, images: InMemoryImages, transform: Callable[[Image.Image], Tensor]) -> None:
         self.images = images.images.permute(0, 2, 3, 1).squeeze(-1).contiguous().numpy()
         self.labels = images.labels.tolist()
         self.transform = transform
@@ -231,4 +220,4 @@ class _PillowViews(Dataset[tuple[list[Tensor], int]]):
 
     def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
         image = Image.fromarray(self.images[index])
-        return [self.transform(image) for _ in range(2)], self.labels[index]
+        return [self.transform(image) for _ in range(_VIEWS)], self.labels[index]

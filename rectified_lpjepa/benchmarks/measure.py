@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
@@ -47,6 +49,22 @@ class Timings(NamedTuple):
 def choose_device(name: str) -> torch.device:
     """Return the device of a name, where ``auto`` is CUDA where there is a GPU and else the CPU."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let PyTorch compute on so many threads inside, and restore their number afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def time_in_turn(
@@ -101,9 +119,9 @@ def peak_extra_memory(prepare: Callable[..., Callable[[], object]], *arguments: 
 
 
 def _peak_extra_resident_memory(
-    prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ...], threads: int
+    prepare: Callable[..., Callable[[], object]], arguments: tuple[Any, ...], num_threads: int
 ) -> int:
-    torch.set_num_threads(threads)
+    torch.set_num_threads(num_threads)
     run = prepare(*arguments)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to the present size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from rectified_lpjepa.benchmarks.measure import Spread
+from rectified_lpjepa.benchmarks.measure import Spread, available_cores
 from rectified_lpjepa.files import write_text
 
 _PACKAGES = ("torch", "torchvision", "lightning", "timm", "numpy", "pillow")
@@ -100,7 +99,7 @@ def _commit() -> str:
 
 
 def _hardware(device: torch.device) -> str:
-    cores = f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    cores = f"{available_cores()} cores"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {cores}"
     return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}, {cores}"

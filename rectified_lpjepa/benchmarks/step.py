@@ -6,7 +6,6 @@ rectified-lpjepa benchmark step
 from __future__ import annotations
 
 import copy
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from sklearn.datasets import load_sample_images
 from typing_extensions import override
 
 from rectified_lpjepa.benchmarks.loops import BareLoop, PublishedLoop
-from rectified_lpjepa.benchmarks.measure import Spread, Timings, time_in_turn
+from rectified_lpjepa.benchmarks.measure import Spread, Timings, available_cores, choose_device, time_in_turn
 from rectified_lpjepa.benchmarks.report import Cell, report
 from rectified_lpjepa.cli import CLI
 
@@ -109,7 +108,7 @@ class InTurn(Callback):
         if self._is_warm and self._steps[FIT] >= every:
             for name, seconds in self._spent.items():
                 self.rounds[name].append(seconds / self._steps[name])
-            trainer.should_stop = len(self.rounds[FIT]) == self.repeats
+            trainer.should_stop = len(self.rounds[FIT]) >= self.repeats
         if not self._is_warm or self._steps[FIT] >= every:
             self._is_warm, self._spent, self._steps = True, {}, {}
         self._since = self._now(trainer)
@@ -148,8 +147,19 @@ def step(
         repeats: rounds that count.
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where there is a GPU.
         out: folder for the JSON file.
+
+    Raises:
+        ValueError: ``repeats`` is below 1, or the published-style loop lacks something that the configuration asks for.
+        FileNotFoundError: no configuration is given and the default one is not there.
     """
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = choose_device(device)
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}. A measurement needs at least 1 round.")
+    if config is None and not Path(CONFIGS[place.type]).is_file():
+        raise FileNotFoundError(
+            f"There is no {CONFIGS[place.type]} in {Path.cwd()}. HINT: run `benchmark step` in a checkout of the "
+            "source, or give `--config` the path of a configuration."
+        )
     with tempfile.TemporaryDirectory() as folder:
         built = _build(config or CONFIGS[place.type], data, Path(folder), place)
         timings = _time(built, repeats, place)
@@ -187,11 +197,19 @@ def _write_tiles(path: Path) -> Path:
 
 
 def _time(built: _Built, repeats: int, device: torch.device) -> Timings:
-    fresh = copy.deepcopy(built.model), copy.deepcopy(built.model)
+    fresh = _compiled_as(built.model, copy.deepcopy(built.model)), copy.deepcopy(built.model)
     in_turn = InTurn(lambda: _sides(built, *fresh, device), repeats)
     built.trainer.callbacks.append(in_turn)  # type: ignore[attr-defined]  # a connector sets it
     built.trainer.fit(built.model, built.datamodule)
     return Timings(in_turn.rounds)
+
+
+def _compiled_as(model: Any, duplicate: Any) -> Any:
+    """Compile what is compiled in a model in its copy, too: copying leaves the compilation out."""
+    for name in ("backbone", "projector"):
+        if getattr(model, name)._compiled_call_impl is not None:
+            getattr(duplicate, name).compile()
+    return duplicate
 
 
 def _sides(built: _Built, one: Any, other: Any, device: torch.device) -> dict[str, Side]:
@@ -207,7 +225,7 @@ def _sides(built: _Built, one: Any, other: Any, device: torch.device) -> dict[st
     def single(action: Callable[[], object]) -> Side:
         return Side(lambda _: action(), 1)
 
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = available_cores()
     published = PublishedLoop(other, data, precision, *schedule, device, workers)
     return {
         BARE: Side(bare.run, _TURN),

@@ -5,10 +5,6 @@ rectified-lpjepa benchmark views --data cifar100.npz
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,11 +13,11 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import InterpolationMode, v2  # type: ignore[import-untyped]
 from typing_extensions import override
 
-from rectified_lpjepa.benchmarks.measure import Spread, Timings, time_in_turn
+from rectified_lpjepa.benchmarks.measure import Spread, Timings, available_cores, choose_device, threads, time_in_turn
 from rectified_lpjepa.benchmarks.report import Cell, report
+from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
 from rectified_lpjepa.data import Augmentation
 from rectified_lpjepa.data.augmentations import augment
 
@@ -51,7 +47,7 @@ def views(
     Raises:
         ValueError: ``x_train`` has another type or shape, or fewer images than a batch.
     """
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = choose_device(device)
     images = photograph_tiles() if data is None else read_images(data)
     if len(images) < batch_size:
         raise ValueError(f"There are {len(images)} images, too few for a batch of {batch_size}. Lower `batch_size`.")
@@ -81,23 +77,6 @@ def photograph_tiles() -> Bytes:
     rows, columns = height // SIDE, width // SIDE
     grid = photographs[:, : rows * SIDE, : columns * SIDE].reshape(count, rows, SIDE, columns, SIDE, channels)
     return grid.swapaxes(2, 3).reshape(-1, SIDE, SIDE, channels)
-
-
-def torchvision_recipe(recipe: Augmentation, size: int) -> Callable[[Image.Image], Tensor]:
-    """Express a recipe without blur by torchvision's transforms: from a PIL image to float32 (C, size, size)."""
-    jitter = v2.ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue)
-    transform: Callable[[Image.Image], Tensor] = v2.Compose(
-        [
-            v2.RandomResizedCrop(size, recipe.crop_scale, recipe.crop_ratio, InterpolationMode.BICUBIC),
-            v2.RandomApply([jitter], recipe.jitter),
-            v2.RandomGrayscale(recipe.grayscale),
-            v2.RandomSolarize(128, recipe.solarize),
-            v2.RandomHorizontalFlip(recipe.flip),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-        ]
-    )
-    return transform
 
 
 class PILViews(Dataset[tuple[Tensor, ...]]):
@@ -135,14 +114,14 @@ class BatchedViews:
 def _on_cpu(images: Bytes, batch_size: int, repeats: int, device: torch.device) -> dict[str, Cell]:
     ours = BatchedViews(images, batch_size, device)
     theirs = PILViews(images[:batch_size], batch_size)
-    threads = torch.get_num_threads()
+    all_threads = torch.get_num_threads()
 
     def baseline() -> list[Tensor]:
-        with _threads(1):
+        with threads(1):
             return [torch.stack(view) for view in zip(*(theirs[index] for index in range(batch_size)), strict=True)]
 
     def one_core() -> Tensor:
-        with _threads(1):
+        with threads(1):
             return ours.make()
 
     timings = time_in_turn(
@@ -151,7 +130,7 @@ def _on_cpu(images: Bytes, batch_size: int, repeats: int, device: torch.device) 
     return {
         "baseline images/s": _rate(timings, "baseline", batch_size),
         "ours images/s": _rate(timings, "ours", batch_size),
-        f"ours on {threads} threads": _rate(timings, "all threads", batch_size),
+        f"ours on {all_threads} threads": _rate(timings, "all threads", batch_size),
         "ours / baseline": timings.ratio("baseline", "ours"),
     }
 
@@ -189,15 +168,4 @@ def _rate(timings: Timings, side: str, images: int) -> Spread:
 
 
 def _workers() -> int:
-    return min(WORKERS, os.cpu_count() or 1)
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """Compute on so many threads, and restore their number afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return min(WORKERS, available_cores())

@@ -1,11 +1,19 @@
-import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from rectified_lpjepa.benchmarks.measure import Spread, Timings, choose_device, peak_extra_memory, time_in_turn
+from rectified_lpjepa.benchmarks.measure import (
+    Spread,
+    Timings,
+    available_cores,
+    choose_device,
+    peak_extra_memory,
+    threads,
+    time_in_turn,
+)
 
 
 def test_sides_run_in_turn_and_only_the_counted_rounds_are_kept():
@@ -32,7 +40,6 @@ def allocate(mebibytes, device):
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="resident memory is read from Linux's /proc")
 def test_peak_memory_of_a_function_that_lets_it_go_again():
-    assert "spawn" in multiprocessing.get_all_start_methods()
     peak = peak_extra_memory(allocate, 96, "cpu", device="cpu")
     assert 90 * 2**20 < peak < 120 * 2**20
 
@@ -46,3 +53,15 @@ def test_peak_memory_on_cuda():
 def test_devices():
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert available_cores() == 2
+
+
+def test_threads_are_restored_after_an_error():
+    before = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="inside"), threads(before + 1):
+        raise RuntimeError(f"inside with {torch.get_num_threads() - before} more")
+    assert torch.get_num_threads() == before

@@ -34,7 +34,31 @@ def test_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         assert row["files"] == 2
         assert row["images/s"]["median"] > 0
         assert row["side"] != "baseline" or row["× baseline"]["median"] == 1
-    assert "reader + colour" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "reader + colour" in printed.out
+    assert "verified" not in printed.out + printed.err
+
+
+def test_a_sample_of_many_files_is_evenly_spaced(tmp_path: Path) -> None:
+    for number in range(9):
+        (tmp_path / "data" / f"{number % 3}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(load_sample_images().images[0][:40, : 40 + number]).save(
+            tmp_path / "data" / f"{number % 3}" / f"{number}.JPEG"
+        )
+    (tmp_path / "data" / "notes.txt").write_text("no image")
+    chosen = reader._evenly_spaced(reader._jpeg_files(str(tmp_path / "data")), 3)
+    assert [file.name for file in chosen] == ["0.JPEG", "1.JPEG", "2.JPEG"]
+    benchmark(["reader", "--data", str(tmp_path / "data"), "--images=3", "--repeats=1", "--out", str(tmp_path)])
+    assert [row["files"] for row in rows_of(tmp_path)] == [3] * 12
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"`--data .*missing`, but there is no such folder"):
+        reader.reader(data=str(tmp_path / "missing"))
+    with pytest.raises(ValueError, match=r"`--data .*`, but no file in it ends in .jpg"):
+        reader.reader(data=str(tmp_path))
+    with pytest.raises(ValueError, match="`--images 0`"):
+        reader.reader(images=0)
 
 
 def test_photographs_of_scikit_learn(

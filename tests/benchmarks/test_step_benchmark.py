@@ -14,7 +14,8 @@ from sklearn.datasets import load_sample_images
 from tiny_jepa import BATCH, digits, quiet_trainer, tiny_model
 
 from rectified_lpjepa.benchmarks import step as benchmark
-from rectified_lpjepa.benchmarks.loops import BareLoop, PublishedLoop, torchvision_recipe
+from rectified_lpjepa.benchmarks.loops import BareLoop, PublishedLoop
+from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
 from rectified_lpjepa.data import Augmentation
 
 CPU = torch.device("cpu")
@@ -43,12 +44,39 @@ def test_the_published_loop_trains() -> None:
         assert not torch.equal(parameter, before[name]), name
 
 
+def test_the_published_loop_refuses_what_it_would_compute_otherwise() -> None:
+    with pytest.raises(ValueError, match="rectifier relu alone, the model has rep_relu"):
+        PublishedLoop(tiny_model(rectifier="rep_relu"), digits(), "32-true", 100, 10, CPU, workers=0)
+    data = digits()
+    data.views = 3
+    with pytest.raises(ValueError, match="2 views of each image, the data have 3"):
+        PublishedLoop(tiny_model(), data, "32-true", 100, 10, CPU, workers=0)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_bare_loops_model_is_compiled_as_fits(compiled: bool) -> None:
+    model = tiny_model(compile=compiled)
+    duplicate = benchmark._compiled_as(model, copy.deepcopy(model))
+    for part in (duplicate.backbone, duplicate.projector):
+        assert (part._compiled_call_impl is not None) == compiled
+
+
+def test_what_cannot_be_timed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="repeats is 0"):
+        benchmark.step(repeats=0)
+    with pytest.raises(FileNotFoundError, match="give `--config`"):
+        benchmark.step(device="cpu")
+
+
 def test_a_recipe_without_chance_is_the_normalised_image() -> None:
     still = Augmentation(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0, jitter=0, grayscale=0, solarize=0)
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.4, 0.5, 0.6])
     expected = (torch.from_numpy(image).permute(2, 0, 1) / 255 - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
-    torch.testing.assert_close(torchvision_recipe(still, 32, mean, std)(Image.fromarray(image)), expected)
+    torch.testing.assert_close(
+        torchvision_recipe(still, 32, mean.tolist(), std.tolist())(Image.fromarray(image)), expected
+    )
 
 
 def test_tiles_are_parts_of_photographs(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from sklearn.datasets import load_sample_images
 
 from rectified_lpjepa.benchmarks import views as benchmark
 from rectified_lpjepa.benchmarks.command import benchmark as command
+from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
 from rectified_lpjepa.data import Augmentation
 
 
@@ -25,7 +26,7 @@ def test_tiles_are_pieces_of_the_photographs() -> None:
 def test_the_baseline_has_our_recipe() -> None:
     """Over many draws both sides have the same mean image: no operation is missing on either side."""
     image = benchmark.photograph_tiles()[150]
-    transform = benchmark.torchvision_recipe(Augmentation(), 32)
+    transform = torchvision_recipe(Augmentation(), 32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         theirs = torch.stack([transform(Image.fromarray(image)) for _ in range(1500)])
