@@ -32,14 +32,6 @@ def value_and_gradient(function, z, *arguments):
     return value.detach(), leaf.grad
 
 
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def draw(views=2, batch=12, dim=5, num=9, *, per_view=False, seed=0, dtype=torch.float64):
     """Features, target and directions."""
     generator = torch.Generator().manual_seed(seed)

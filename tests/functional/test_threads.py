@@ -6,14 +6,6 @@ import torch
 from rectified_lpjepa.functional.threads import map_in_threads
 
 
-@pytest.fixture(params=[1, 2, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 def test_results_come_in_order_and_settings_stay(threads):
     assert map_in_threads(lambda item: item * item, range(20)) == [item * item for item in range(20)]
     assert map_in_threads(lambda item: item, []) == []
