@@ -96,6 +96,7 @@ def test_zero_mass_is_shown_where_there_is_one(law, rectified, panels):
 def test_collapsed_features_are_drawn(law, tmp_path):
     for draw in (plots.feature_histogram, plots.projected_marginals):
         draw(torch.zeros(32, 8), law).savefig(tmp_path / "collapsed.png")
+        assert (tmp_path / "collapsed.png").stat().st_size > 1000
 
 
 def test_projections_of_the_target_lie_on_the_diagonal_and_others_do_not():

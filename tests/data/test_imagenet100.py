@@ -74,7 +74,9 @@ def test_counts_are_verified(ilsvrc: Path) -> None:
 
 def test_complete_counts_pass(ilsvrc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageNet100DataModule, "counts", {"train": 100, "test": 100})
-    imagenet_module(ilsvrc, verify_counts=True).setup("fit")
+    module = imagenet_module(ilsvrc, verify_counts=True)
+    module.setup("fit")
+    assert module.facts()["training images"] == 100
 
 
 def test_missing_classes_are_named(tmp_path: Path) -> None:
