@@ -7,9 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
@@ -31,6 +33,7 @@ from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import run_loggers
 from rectified_lpjepa.parser import Parser
 from rectified_lpjepa.run import Run, RunDirectory, identity
+from rectified_lpjepa.slurm import requeue_job
 
 _SIGNAL_EXIT = 128  # plus the signal: the exit code of a process that ended by it, by the shell's convention
 
@@ -127,11 +130,13 @@ class CLI(LightningCLI):
             self.directory.check()
             self.finished = self.directory.result is not None and not self.directory.run.fresh
             if not self.finished:
-                self.checkpoint = self.directory.open()
-            if not self.finished and settings.logger in (None, True):
-                kwargs["logger"] = run_loggers(self.directory.path, self._first_step())
+                self._open(kwargs)
         kwargs["default_root_dir"] = str(self.directory.path)
-        kwargs["plugins"] = [AtomicCheckpointIO(), *_as_list(settings.plugins)]
+        plugins = _as_list(settings.plugins)
+        if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            # Lightning's own handler of signals saves amid whatever the program is doing; ours are in RunCheckpoint.
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        kwargs["plugins"] = [AtomicCheckpointIO(), *plugins]
         self.summary = RunSummary()
         own = [self.summary, FiniteCheck(), FeatureWriter(self._feature_file())]
         if settings.enable_progress_bar is not False:
@@ -151,8 +156,20 @@ class CLI(LightningCLI):
             return run
         return replace(run, dir=str(Path(checkpoint).parent.parent))
 
+    def _open(self, trainer_arguments: dict[str, Any]) -> None:
+        """Claim the run's directory and find out where the run starts or goes on, for its loggers, too."""
+        self.checkpoint = self.directory.open()
+        try:
+            first_step = self._first_step()
+            self.directory.note_start(first_step)
+            if trainer_arguments["logger"] in (None, True):
+                trainer_arguments["logger"] = run_loggers(self.directory.path, first_step)
+        except BaseException:
+            self.directory.close()
+            raise
+
     def _first_step(self) -> int:
-        if self.checkpoint is None or self.checkpoint != self.directory.last_checkpoint:
+        if self.checkpoint is None or self.checkpoint.parent != self.directory.last_checkpoint.parent:
             return 0
         return int(AtomicCheckpointIO().load_checkpoint(self.checkpoint)["global_step"])
 
@@ -169,7 +186,10 @@ class CLI(LightningCLI):
                 "`--seed_everything` or any other value makes a new run."
             )
         else:
-            self._train(model, datamodule)
+            try:
+                self._train(model, datamodule)
+            finally:
+                self.directory.close()
         result = self.directory.result
         if result is not None:
             _say(
@@ -181,13 +201,17 @@ class CLI(LightningCLI):
     def _train(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         try:
             self.trainer.fit(model, datamodule, ckpt_path=self.checkpoint, weights_only=True)
-        except SystemExit:  # Lightning's answer to both signals
-            number = signal.SIGTERM if self.trainer.received_sigterm else signal.SIGINT
-            self._say_stopped(number)
+        except SystemExit:  # of RunCheckpoint, and Lightning's answer to Ctrl-C that does not wait for the step's end
+            number = cast("RunCheckpoint", self.trainer.checkpoint_callback).signals.number or signal.SIGINT
+            self._say_stopped(f"stopped by {number.name}")
+            if number == signal.SIGUSR1:  # by which a cluster says that the job's time is almost up
+                self._requeue()
             raise SystemExit(_SIGNAL_EXIT + number) from None
+        if self.summary.started and self.trainer.should_stop and self.directory.result is None:
+            self._say_stopped("stopped before its end")
         if self.summary.started or self.checkpoint is None:
             return
-        if self.checkpoint != self.directory.last_checkpoint:
+        if self.checkpoint.parent != self.directory.last_checkpoint.parent:
             raise ValueError(
                 f"The checkpoint {self.checkpoint} has done all that is asked for here ({self.trainer.current_epoch} "
                 f"epochs, {self.trainer.global_step} steps). HINT: raise `--trainer.max_epochs`."
@@ -196,14 +220,19 @@ class CLI(LightningCLI):
         self.trainer.validate(model, datamodule, ckpt_path=self.checkpoint, weights_only=True, verbose=False)
         self.summary.write_result(self.trainer)
 
-    def _say_stopped(self, number: signal.Signals) -> None:
+    @staticmethod
+    @rank_zero_only
+    def _requeue() -> None:
+        answer = requeue_job()
+        if answer is not None:
+            _say(answer)
+
+    def _say_stopped(self, how: str) -> None:
         after = "nothing is kept yet: the same command starts over"
         if self.directory.last_checkpoint.exists():
             after = f"the same command goes on from {self.directory.last_checkpoint}"
         trainer = self.trainer
-        _say(
-            f"stopped by {number.name} in epoch {trainer.current_epoch + 1}, after step {trainer.global_step}; {after}"
-        )
+        _say(f"{how} in epoch {trainer.current_epoch + 1}, after step {trainer.global_step}; {after}")
 
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint (the run's last one by default) on the validation set."""

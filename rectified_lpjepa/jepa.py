@@ -19,10 +19,10 @@ from typing_extensions import override
 
 from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Views
-from rectified_lpjepa.distributed import AllGatherDDPStrategy
+from rectified_lpjepa.distributed import AllGatherDDPStrategy, mean_over_processes
 from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.randomness import keyed_seed
-from rectified_lpjepa.log_interval import is_logged_step
+from rectified_lpjepa.log_interval import is_logged_step, will_be_logged_step
 from rectified_lpjepa.metrics import FeatureStatistics, RunningMeans, predicted_statistics
 from rectified_lpjepa.networks import Backbone, Projector, Rectifier, rectify
 from rectified_lpjepa.objectives import Objective, Shard
@@ -241,14 +241,17 @@ class RectifiedLpJEPA(LightningModule):
             accuracies |= {f"probe_{name}/{key}": value for key, value in measured.items()}
         self.train_means.update(terms | accuracies, weight=views_VBCSS.shape[1])
         self.train_means.log_once(self, "train")
+        if will_be_logged_step(self.trainer, batch_idx):
+            terms = mean_over_processes(terms)
         return {"loss": loss, "terms": terms}
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Views, batch_idx: int) -> None:
         # Lightning writes down what was logged last in these steps, and in the last one of a run that is stopped.
-        if is_logged_step(self.trainer, batch_idx) or self.trainer.should_stop:
-            terms = {f"step/{name}": value for name, value in outputs["terms"].items()}
-            self.log_dict(terms, on_step=True, on_epoch=False)
+        is_logged = is_logged_step(self.trainer, batch_idx)
+        if is_logged or self.trainer.should_stop:
+            terms = outputs["terms"] if is_logged else mean_over_processes(outputs["terms"])
+            self.log_dict({f"step/{name}": value for name, value in terms.items()}, on_step=True, on_epoch=False)
 
     @override
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -355,7 +358,20 @@ class RectifiedLpJEPA(LightningModule):
     # ---------------------------------------------------------------------------------------------- resumption
 
     @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_means"] = self.train_means.state_of_all()
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        trainer = self._trainer
+        place = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        self.train_means.restore(checkpoint.get("train_means", {}), *place)
+
+    @override
     def on_train_start(self) -> None:
+        if self.trainer.fit_loop.restarted_mid_epoch:
+            # Lightning would do so itself, had the loader not been there for the schedule's sake before the checkpoint.
+            self.trainer.fit_loop._load_combined_loader_states()
         # What was configured counts, not what a checkpoint brought along (the same, unless the run was forked).
         if self.trainer.ckpt_path is not None:
             optimizer, scheduler = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler

@@ -1,46 +1,95 @@
-"""The loggers of a run: TensorBoard and CSV, continued without doubled steps when the run goes on."""
+"""The loggers of a run: TensorBoard and CSV, continued without doubled or missing steps when the run goes on."""
 
 from __future__ import annotations
 
 import csv
-import shutil
+import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from typing_extensions import override
+
+from rectified_lpjepa.files import write_text
+
+
+class TableLogger(Logger):
+    """A table of everything that is logged, ``metrics.csv``: a row for each time, a column for each name.
+
+    A run that goes on keeps the rows of the steps before, which Lightning's own CSV logger would delete. A row is on
+    its way to the disk as soon as it is logged; a row that brings new names rewrites the file as a whole, to a
+    temporary name first.
+
+    Args:
+        folder: where the table lies.
+        first_step: optimiser step with which the run goes on; rows from there on, left by a stopped run, are dropped.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        super().__init__()
+        self._file = folder / "metrics.csv"
+        self._rows = _rows_before(self._file, first_step)
+        self._columns: list[str] = list(dict.fromkeys(name for row in self._rows for name in row))
+        self._is_begun = False
+
+    @property
+    @override
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    @override
+    def version(self) -> int:
+        return 0
+
+    @override
+    @rank_zero_only
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Keep none: the configuration lies beside the table."""
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row = {"step": str(step), **{name: str(value) for name, value in metrics.items()}}
+        self._rows.append(row)
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        if new or not self._is_begun:
+            write_text(self._file, _text(self._rows, self._columns, header=True))
+            self._is_begun = True
+        else:
+            with self._file.open("a", newline="", encoding="utf-8") as file:
+                file.write(_text([row], self._columns))
 
 
 def run_loggers(directory: Path, first_step: int) -> list[Logger]:
-    """Make the loggers of a run directory.
-
-    Lightning's CSV logger deletes what an earlier start left, and TensorBoard shows steps twice that a stopped run did
-    after its last checkpoint; here the rows before ``first_step`` are kept and the later ones dropped in both.
+    """Make the loggers of a run directory; what a stopped run logged after its last checkpoint is dropped in both.
 
     Args:
         directory: the run directory; the logs lie in its ``tensorboard`` and ``csv`` folders.
         first_step: optimiser step with which the run goes on, 0 for a new run.
     """
-    kept = _take_rows(directory / "csv", first_step) or []
-    table = CSVLogger(directory, name="", version="csv")
-    if kept:
-        table.experiment.metrics.extend(kept)
-        table.experiment.save()
     board = TensorBoardLogger(
         directory, name="", version="tensorboard", default_hp_metric=False, purge_step=first_step or None
     )
-    return [board, table]
+    return [board, TableLogger(directory / "csv", first_step)]
 
 
-@rank_zero_only
-def _take_rows(folder: Path, first_step: int) -> list[dict[str, float]]:
-    """Read the rows before ``first_step`` and clear the folder for the logger."""
-    file = folder / "metrics.csv"
-    rows: list[dict[str, float]] = []
-    if file.exists():
-        with file.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                if int(row["step"]) < first_step:
-                    numbers = {key: value for key, value in row.items() if value}
-                    rows.append({key: (int if key in ("step", "epoch") else float)(v) for key, v in numbers.items()})
-    shutil.rmtree(folder, ignore_errors=True)
-    return rows
+def _rows_before(file: Path, first_step: int) -> list[dict[str, str]]:
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]  # a killed process may have been writing the last one
+    rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(whole)]
+    return [row for row in rows if int(row["step"]) < first_step]
+
+
+def _text(rows: list[dict[str, str]], columns: list[str], *, header: bool = False) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -87,9 +87,7 @@ def _is_message(error: Exception) -> bool:
     """Say whether an error is one for the user, of which the message is enough."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    return isinstance(
-        error, ValueError | TypeError | FileNotFoundError | FloatingPointError | MisconfigurationException
-    )
+    return isinstance(error, ValueError | TypeError | OSError | FloatingPointError | MisconfigurationException)
 
 
 def _prepare(arguments: list[str]) -> None:
@@ -125,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: what follows the program's name; by default what the shell gave.
 
     Raises:
-        SystemExit: with status 2 for a wrong command line, 1 for an error with a message, 130 and 143 for a run that
-            was stopped by Ctrl-C and by SIGTERM.
+        SystemExit: with status 2 for a wrong command line, 1 for an error with a message, 130, 138 and 143 for a run
+            that was stopped by Ctrl-C, SIGUSR1 and SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("--help", "-h"):

@@ -7,16 +7,23 @@ loggers, paths) may change from start to start.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
+import platform
 import shutil
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
+from rectified_lpjepa.callbacks.checkpoint import LAST, PREVIOUS
+from rectified_lpjepa.callbacks.checkpoint_io import check_integrity
 from rectified_lpjepa.files import write_text
 
 _IDENTITY_TRAINER_KEYS = (
@@ -40,6 +47,7 @@ _CONTENTS = (
     "figures",
     "identity.json",
     "result.json",
+    "starts.jsonl",
     "summary.json",
     "tensorboard",
 )
@@ -62,6 +70,22 @@ class Run:
     dir: str | None = None
     fresh: bool = False
     fork_from: str | None = None
+
+
+@rank_zero_only
+def _put_aside(paths: Iterable[Path]) -> None:
+    """Rename damaged files, so that they never take the place of a good one."""
+    for path in paths:
+        path.replace(path.with_name(path.name + ".damaged"))
+
+
+def _this_process() -> dict[str, Any]:
+    """Say who does something now, for others to read."""
+    return {"host": platform.node(), "pid": os.getpid(), "slurm_job": os.environ.get("SLURM_JOB_ID")}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def identity(config: Mapping[str, Any], fingerprint: str | None) -> dict[str, Any]:
@@ -112,8 +136,10 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
 class RunDirectory:
     """The folder of one run.
 
-    It holds ``config.yaml``, ``identity.json``, ``summary.json``, ``checkpoints/``, ``figures/``, ``tensorboard/``,
-    ``csv/``, and ``result.json`` once the run is finished.
+    It holds ``config.yaml``, ``identity.json``, ``summary.json``, ``starts.jsonl`` (a line for each start),
+    ``checkpoints/``, ``figures/``, ``tensorboard/``, ``csv/``, and ``result.json`` once the run is finished. While the
+    run is in progress its first process holds a lock on ``running.lock``, which the system takes back however the
+    process ends.
 
     Args:
         run: the run's settings.
@@ -125,10 +151,12 @@ class RunDirectory:
         self.identity = dict(identity_)
         self.path = Path(run.dir) if run.dir is not None else Path(run.root) / f"{run.name}-{identity_hash(identity_)}"
 
+        self._lock: BinaryIO | None = None
+
     @property
     def last_checkpoint(self) -> Path:
-        """The checkpoint from which the run goes on."""
-        return self.path / "checkpoints" / "last.ckpt"
+        """The checkpoint from which the run goes on, unless it is damaged."""
+        return self.path / "checkpoints" / LAST
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -155,21 +183,86 @@ class RunDirectory:
             )
 
     def open(self) -> Path | None:
-        """Claim the directory for this run, see also :meth:`check`.
+        """Claim the directory for this run until :meth:`close`, see also :meth:`check`.
 
         Returns:
-            The checkpoint to go on from: the run's own last one, the one to fork from, or None for a new run.
+            The checkpoint to go on from: the run's own last one that is not damaged, the one to fork from, or None for
+            a new run.
 
         Raises:
             FileNotFoundError: the checkpoint to fork from does not exist.
+            ValueError: the run is in progress, or all its checkpoints are damaged.
         """
         fork = self.run.fork_from
         if fork is not None and not Path(fork).is_file():
             raise FileNotFoundError(f"run.fork_from: there is no checkpoint {fork}. Give the path of a .ckpt file.")
+        self._acquire()
         # With `fresh` only the first process discards; the others must not look at what it may not have discarded yet.
-        own = self.last_checkpoint if self.last_checkpoint.exists() and not self.run.fresh else None
+        own = None if self.run.fresh else self._own_checkpoint()
         self._claim()
         return own if own is not None or fork is None else Path(fork)
+
+    def close(self) -> None:
+        """Let others have the directory."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @rank_zero_only
+    def note_start(self, step: int) -> None:
+        """Write down that the run starts, or goes on, with an optimiser step."""
+        with (self.path / "starts.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**_this_process(), "time": _now(), "step": step}) + "\n")
+
+    @rank_zero_only
+    def _acquire(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        path = self.path / "running.lock"
+        lock = path.open("a+b")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().decode(errors="replace").strip()
+            lock.close()
+            raise ValueError(
+                f"The run {self.path} is in progress: {holder or 'another process holds its lock'}. HINT: wait for it, "
+                "or stop it; for another run give another `--seed_everything`, another value, or another `--run.name`."
+            ) from None
+        except OSError as error:
+            lock.close()
+            warnings.warn(
+                f"The file system of {self.path} has no locks ({error.strerror}): nothing hinders a second start of "
+                "this run while it is in progress. HINT: see to it that it is started once.",
+                stacklevel=2,
+            )
+            return
+        # A worker that outlives a killed run must not hold its lock.
+        os.register_at_fork(after_in_child=lock.close)
+        lock.truncate(0)
+        lock.write(json.dumps({**_this_process(), "since": _now()}).encode())
+        lock.flush()
+        self._lock = lock
+
+    def _own_checkpoint(self) -> Path | None:
+        folder = self.last_checkpoint.parent
+        candidates = [folder / LAST, folder / PREVIOUS, *sorted(folder.glob("epoch-*.ckpt"), reverse=True)]
+        damaged: dict[Path, str] = {}
+        for path in candidates:
+            try:
+                check_integrity(path)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                damaged[path] = str(error)
+                continue
+            if damaged:
+                rank_zero_warn("\n".join([*damaged.values(), f"The run goes on from {path} in its place."]))
+                _put_aside(damaged)
+            return path
+        if damaged:
+            raise ValueError("\n".join([*damaged.values(), "HINT: `--run.fresh true` starts the run over."]))
+        return None
 
     @rank_zero_only
     def _claim(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rectified_lpjepa.run import Run, RunDirectory, differences, identity, identity_hash
 
@@ -88,7 +89,8 @@ def test_a_new_run_has_no_checkpoint_and_leaves_its_identity(tmp_path: Path) -> 
 
 def leave_checkpoint(directory: RunDirectory) -> None:
     directory.last_checkpoint.parent.mkdir(parents=True)
-    directory.last_checkpoint.write_bytes(b"weights")
+    torch.save({"weights": torch.ones(3)}, directory.last_checkpoint)
+    directory.close()
 
 
 def test_a_stopped_run_goes_on_and_a_fresh_one_starts_over(tmp_path: Path) -> None:
@@ -96,7 +98,9 @@ def test_a_stopped_run_goes_on_and_a_fresh_one_starts_over(tmp_path: Path) -> No
     directory = RunDirectory(Run(root=str(tmp_path)), given)
     directory.open()
     leave_checkpoint(directory)
-    assert RunDirectory(Run(root=str(tmp_path)), given).open() == directory.last_checkpoint
+    again = RunDirectory(Run(root=str(tmp_path)), given)
+    assert again.open() == directory.last_checkpoint
+    again.close()
     (directory.path / "notes.txt").write_text("mine")
     assert RunDirectory(Run(root=str(tmp_path), fresh=True), given).open() is None
     assert not directory.last_checkpoint.exists()
@@ -110,9 +114,10 @@ def test_another_identity_is_refused_with_the_difference_and_nothing_is_lost(tmp
     directory = RunDirectory(Run(dir=str(tmp_path / "here")), identify(configuration()))
     directory.open()
     leave_checkpoint(directory)
+    before = directory.last_checkpoint.read_bytes()
     with pytest.raises(ValueError, match=r"model\.optimizer\.lr: 0\.1 → 0\.2[\s\S]*--run\.fork_from"):
         RunDirectory(settings, identify(configuration(model__optimizer={"lr": 0.2}))).check()
-    assert directory.last_checkpoint.read_bytes() == b"weights"
+    assert directory.last_checkpoint.read_bytes() == before
 
 
 def test_a_fork_starts_from_the_other_checkpoint_and_then_from_its_own(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from rectified_lpjepa.optim import Optimizer
 EVERY, STEPS = 4, 11
 READS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
 LOOKS = ("_look", "losses", "log_metrics")  # of the finite check, the progress bar and the loggers
+STOP = "is_requested"  # asked of all processes together
 # The loader works on the host, and on a CPU views and distance have ways of their own that look at values.
 ON_THE_HOST = ("_next_data", "apply_selectively", "sliced_wasserstein")
 
@@ -108,7 +109,7 @@ class Reading(RectifiedLpJEPA):
 
 def unlogged(notes: list[tuple[int, str]]) -> list[tuple[int, str]]:
     """What does not belong to the end of a logged step."""
-    return [(step, who) for step, who in notes if step % EVERY or not any(name in who for name in LOOKS)]
+    return [(step, who) for step, who in notes if step % EVERY or not any(name in who for name in (*LOOKS, STOP))]
 
 
 def test_values_are_read_in_logged_steps_only(tmp_path: Path) -> None:
@@ -154,7 +155,9 @@ def test_processes_exchange_features_and_gradients_and_a_look_in_logged_steps(tm
         for step in (step for step in range(2, 2 * STEPS) if step != STEPS):
             found = Counter(name for at, name in exchanges if at == step)
             assert found.pop("broadcast_") == 2
-            assert found == ours | ({"allreduce_": 2} if step % EVERY == 0 else {}), step
+            # In logged steps the terms are averaged, and the processes agree on what is finite and whether to stop.
+            # The first of these is noted under the step before, as the optimiser has not stepped yet.
+            assert found == ours | {"allreduce_": {0: 3, EVERY - 1: 2}.get(step % EVERY, 1)}, step
 
 
 CONFIG = """
@@ -184,16 +187,12 @@ def train_one_of(rank: int, world_size: int, path: Path, signalled: int, at: str
 
 
 @pytest.mark.parametrize("signalled", [0, 1])
-@pytest.mark.parametrize(
-    ("at", "step", "resumed"), [("step", 8, "the same command starts over"), ("validation", 44, "goes on from")]
-)
-def test_sigterm_to_one_process_ends_all_in_the_same_place(
-    tmp_path: Path, signalled: int, at: str, step: int, resumed: str
-) -> None:
+@pytest.mark.parametrize(("at", "step"), [("step", 8), ("validation", 44)])
+def test_sigterm_to_one_process_ends_all_in_the_same_place(tmp_path: Path, signalled: int, at: str, step: int) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
     (code, printed), (other_code, _) = run_processes(train_one_of, 2, tmp_path, signalled, at, timeout=60)
     assert code == other_code == 128 + signal.SIGTERM
     [message] = [line for line in printed.splitlines() if line.startswith("stopped by SIGTERM")]
     assert f"after step {step};" in message
-    assert resumed in message
-    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists() == (at == "validation")
+    assert "goes on from" in message
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()

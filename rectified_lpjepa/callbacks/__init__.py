@@ -1,6 +1,7 @@
 """Lightning callbacks of a run, and how it writes and reads checkpoints."""
 
-from rectified_lpjepa.callbacks.checkpoint import AtomicCheckpointIO, RunCheckpoint
+from rectified_lpjepa.callbacks.checkpoint import RunCheckpoint
+from rectified_lpjepa.callbacks.checkpoint_io import AtomicCheckpointIO
 from rectified_lpjepa.callbacks.figures import FigureWriter
 from rectified_lpjepa.callbacks.finite import FiniteCheck
 from rectified_lpjepa.callbacks.prediction import FeatureWriter

@@ -1,132 +1,115 @@
-"""Checkpoints that are either the old file or the new one, and that run no code when they are read."""
+"""When a run is saved: after an epoch, every few steps, and when it is asked to stop."""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-import zlib
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
-from rectified_lpjepa.files import atomic_write
+from rectified_lpjepa.callbacks.stop import StopSignals
+from rectified_lpjepa.log_interval import is_logged_step
 
 LAST = "last.ckpt"
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints atomically and durably; read only tensors and plain values.
-
-    A checkpoint is written under a temporary name in its own folder, flushed to the disk and then renamed, so a crash,
-    a full disk or a lost power supply leaves the former file as it was. Reading never unpickles arbitrary objects.
-    """
-
-    @override
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write a checkpoint so that ``path`` is at all times absent, the former file or the whole new one.
-
-        Args:
-            checkpoint: what to save.
-            path: file to write; missing folders are made.
-            storage_options: must be ``None``; accepted for the interface's sake.
-
-        Raises:
-            TypeError: if ``storage_options`` is given.
-            OSError: if the disk refuses; the former file is intact and the temporary one removed.
-        """
-        if storage_options is not None:
-            raise TypeError(f"AtomicCheckpointIO has no storage_options, got {storage_options!r}: leave them out.")
-        with atomic_write(Path(path)) as file:
-            torch.save(checkpoint, file)
-
-    @override
-    def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Callable[[Any, str], Any] | torch.device | str | None = "cpu",
-        weights_only: bool | None = True,
-    ) -> dict[str, Any]:
-        """Read a checkpoint.
-
-        Args:
-            path: file to read.
-            map_location: where the tensors go, as in :func:`torch.load`.
-            weights_only: reading is restricted to tensors and plain values whatever is asked for here.
-
-        Returns:
-            The checkpoint.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if the file is damaged, or holds objects other than tensors and plain values.
-        """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"There is no checkpoint '{path}'. Give the path of a .ckpt file, such as 'checkpoints/{LAST}' in the "
-                "directory of a run."
-            )
-        _check_integrity(path)
-        try:
-            checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f"Checkpoint '{path}' was refused: it holds Python objects, and reading those could run code. Only "
-                "tensors, numbers, strings, lists and dicts are read. Use a checkpoint written by this package, or "
-                f"convert this one on a machine where its origin is trusted. The reader said: {_first_line(error)}"
-            ) from error
-        except RuntimeError as error:
-            raise _damaged(path, _first_line(error)) from error
-        return checkpoint
+PREVIOUS = "previous.ckpt"
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Keep ``checkpoints/last.ckpt`` at every epoch's end and ``checkpoints/epoch-….ckpt`` every few epochs.
+    """Keep ``checkpoints/last.ckpt``, the one before as ``previous.ckpt``, and ``epoch-….ckpt`` every few epochs.
 
-    Both are written after the epoch's validation and after the other callbacks have taken note of it, so a resumed run
-    repeats nothing and ``validate --ckpt_path …/last.ckpt`` gives the numbers that were logged. ``last.ckpt`` is a file
-    of its own, never a link.
+    A checkpoint is written after an epoch, with its validation and its means, or after a step in the midst of one; in
+    both cases after everything that was measured until then has reached the loggers, and those the disk. So a run that
+    goes on from it repeats nothing, loses nothing, and equals the run that never stopped.
 
-    Lightning's own class writes its last checkpoint only when it also writes another one, warns about the folder that
-    a resumed run finds, and complains about a run directory that was moved; this one has no state and does not.
+    SIGTERM, SIGUSR1 and SIGINT set a flag. The run then saves and ends after the step in which they came, with several
+    processes after the next step that is logged (every ``log_every_n_steps``), on all of them; in the last step of an
+    epoch, after the epoch. The trainer raises ``SIGTERMException`` then, and :attr:`signals` says which it was.
+
+    Lightning's own class saves before the step or the epoch is logged, and writes its last checkpoint only when it
+    also writes another one; this one has no state and does not.
 
     Args:
         every_n_epochs: number of epochs between the checkpoints that are kept for good; 0 keeps none.
+        every_n_steps: number of optimiser steps between two savings of ``last.ckpt`` in the midst of an epoch, for long
+            epochs on machines that fail; 0 saves after epochs only.
         dirpath: folder of the checkpoints; ``checkpoints`` in the run directory (``default_root_dir``) if absent.
 
     Raises:
-        ValueError: if ``every_n_epochs`` is negative.
+        ValueError: if a period is negative.
     """
 
-    def __init__(self, every_n_epochs: int = 100, dirpath: str | None = None) -> None:
-        if every_n_epochs < 0:
-            raise ValueError(f"RunCheckpoint(every_n_epochs={every_n_epochs}) must be at least 0; 0 keeps only {LAST}.")
+    def __init__(self, every_n_epochs: int = 100, every_n_steps: int = 0, dirpath: str | None = None) -> None:
+        for name, value in (("every_n_epochs", every_n_epochs), ("every_n_steps", every_n_steps)):
+            if value < 0:
+                raise ValueError(f"RunCheckpoint({name}={value}) must be at least 0; with 0 there are no such ones.")
         super().__init__(dirpath=dirpath, save_top_k=0, every_n_epochs=0, save_on_train_epoch_end=True)
         self.keep_every_n_epochs = every_n_epochs
+        self.save_every_n_steps = every_n_steps
+        self.signals = StopSignals()
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._locate(trainer)
         super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self.signals.install(trainer)
+            # No hook of Lightning's is called once a step, or an epoch, is complete and logged.
+            _call_after(
+                trainer.fit_loop.epoch_loop, "on_advance_end", lambda fetcher: self._after_step(trainer, fetcher)
+            )
+            _call_after(trainer.fit_loop, "on_advance_end", lambda: self._after_epoch(trainer))
 
-    @override
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _after_step(self, trainer: pl.Trainer, fetcher: Any) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        # Not amid accumulated gradients; not before an epoch's validation, nor right after one within the epoch, which
+        # Lightning would skip or repeat. The next occasion is near.
+        if loop._should_accumulate() or loop._is_training_done:
+            return
+        if trainer.should_stop and trainer.fit_loop._can_stop_early:  # what follows takes the epoch for a whole one
+            self._save_last(trainer)
+            return
+        if loop._should_check_val_fx(fetcher):
+            return
+        is_occasion = trainer.world_size == 1 or is_logged_step(trainer, loop.batch_idx)
+        if is_occasion and self.signals.is_requested(trainer):
+            self._save_last(trainer)
+            self.signals.stop(trainer)
+        if self.save_every_n_steps and trainer.global_step % self.save_every_n_steps == 0:
+            self._save_last(trainer)
+
+    def _after_epoch(self, trainer: pl.Trainer) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        if not loop._is_training_done:  # stopped in its midst, and saved there
+            return
+        # As at the start of the next epoch: else a run whose end is a number of steps would skip an epoch.
+        loop.batch_progress.reset_on_run()
+        loop.scheduler_progress.reset_on_run()
+        loop.automatic_optimization.optim_progress.reset_on_run()
+        epoch = trainer.current_epoch
+        if self.keep_every_n_epochs and epoch % self.keep_every_n_epochs == 0:
+            self._save(trainer, f"epoch-{epoch:04d}.ckpt")
+        self._save_last(trainer)
+        if self.signals.is_requested(trainer) and not trainer.fit_loop.done:
+            self.signals.stop(trainer)
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        folder = self._locate(trainer)
+        if trainer.is_global_zero and (folder / LAST).exists() and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            _keep_as(folder / LAST, folder / PREVIOUS)
+        self._save(trainer, LAST)
+        self.last_model_path = str(folder / LAST)
+
+    def _save(self, trainer: pl.Trainer, name: str) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]  # a connector sets it
             return
-        epoch = trainer.current_epoch + 1
-        folder = self._locate(trainer)
-        if self.keep_every_n_epochs and epoch % self.keep_every_n_epochs == 0:
-            trainer.save_checkpoint(folder / f"epoch-{epoch:04d}.ckpt", weights_only=False)
-        trainer.save_checkpoint(folder / LAST, weights_only=False)
-        self.last_model_path = str(folder / LAST)
-        for logger in trainer.loggers:  # what a killed run resumes from must find its logs, too
+        for logger in trainer.loggers:  # what a run goes on from must find its logs, too
             logger.save()
+        trainer.save_checkpoint(self._locate(trainer) / name, weights_only=False)
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -144,23 +127,22 @@ class RunCheckpoint(ModelCheckpoint):
         return Path(self.dirpath)
 
 
-def _check_integrity(path: Path) -> None:
-    """Compare all checksums in the file, which :func:`torch.load` does not: it takes a flipped bit for a weight."""
+def _call_after(thing: Any, method: str, then: Callable[..., None]) -> None:
+    original = getattr(type(thing), method)
+
+    def both(*arguments: Any) -> None:
+        original(thing, *arguments)
+        then(*arguments)
+
+    setattr(thing, method, both)
+
+
+def _keep_as(path: Path, other: Path) -> None:
+    """Give a file a second name, so that at all times the first one is there."""
+    temporary = other.with_name(f".{other.name}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise _damaged(path, _first_line(error)) from error
-    if damaged is not None:
-        raise _damaged(path, f"the checksum of its part '{damaged}' is wrong")
-
-
-def _damaged(path: Path, reason: str) -> ValueError:
-    return ValueError(
-        f"Checkpoint '{path}' is damaged or truncated ({path.stat().st_size} bytes): {reason}. Use another checkpoint "
-        "of the run, such as one of its 'checkpoints/epoch-….ckpt', or start the run afresh."
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        os.link(path, temporary)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, temporary)
+    temporary.replace(other)

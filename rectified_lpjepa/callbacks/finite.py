@@ -8,11 +8,9 @@ from typing import Any, NamedTuple, NoReturn
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from typing_extensions import override
 
-from rectified_lpjepa.callbacks.termination import Termination
 from rectified_lpjepa.log_interval import is_logged_step
 
 _NONE = torch.iinfo(torch.int64).max  # nothing bad seen
@@ -34,9 +32,6 @@ class FiniteCheck(pl.Callback):
     the end of an epoch and before any checkpoint is written, on all processes at once. The parameters are looked at
     before a checkpoint, too: the loss of the step that ruined them can still have been finite.
 
-    With several processes the same exchange, one small reduction, says whether one of them was asked to terminate by
-    SIGTERM: then all of them end the run in the same place. A single process ends after the step it is in.
-
     The module's ``training_step`` must return a dict whose ``"terms"`` are detached scalar tensors by name.
     """
 
@@ -44,13 +39,10 @@ class FiniteCheck(pl.Callback):
         self._steps: list[_Step] = []
         self._next = 0
         self._rates: dict[str, float] = {}
-        self._termination = Termination()
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._steps = []
-        if stage == "fit":
-            self._termination.install(trainer)
 
     @override
     def on_train_batch_start(
@@ -70,8 +62,8 @@ class FiniteCheck(pl.Callback):
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._steps and self._look(trainer):  # not before training, nor without it
-            raise SIGTERMException  # at once: Lightning would stop within the validation, where processes differ
+        if self._steps:  # not before training, nor without it
+            self._look(trainer)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -88,8 +80,8 @@ class FiniteCheck(pl.Callback):
             name = named[int(finite.int().argmin())][0]
             _fail(f"Parameter '{name}' is not finite after step {trainer.global_step - 1}", _learning_rates(trainer))
 
-    def _look(self, trainer: pl.Trainer) -> bool:
-        """Look at the steps since the last look; say whether the run is to end because a process was asked to."""
+    def _look(self, trainer: pl.Trainer) -> None:
+        """Look at the steps since the last look."""
         steps, self._steps = self._steps, []
         first_bad = torch.tensor(_NONE, device=trainer.strategy.root_device)
         if steps:
@@ -98,17 +90,13 @@ class FiniteCheck(pl.Callback):
             values = torch.stack([step.terms[name].detach().float() for step in steps for name in names])
             places = torch.arange(len(values), device=values.device)
             first_bad = places.masked_fill(values.isfinite(), _NONE).min()
-        looked = torch.stack([first_bad, torch.full_like(first_bad, -int(self._termination.requested))])
         if trainer.world_size > 1:
             # Every process takes part, so that all of them stop together instead of waiting for the one that did.
-            dist.all_reduce(looked, op=dist.ReduceOp.MIN)  # Lightning's own reduction would wait at a barrier first
-        code, minus_requested = looked.tolist()
+            dist.all_reduce(first_bad, op=dist.ReduceOp.MIN)  # Lightning's own reduction would wait at a barrier first
+        code = int(first_bad)
         if code != _NONE:
             step, name = steps[code // len(names)], names[code % len(names)]
             _fail(f"Loss term '{name}' is first not finite at step {step.number}", step.rates)
-        if minus_requested:
-            self._termination.agree(trainer)
-        return bool(minus_requested)
 
 
 def _learning_rates(trainer: pl.Trainer) -> dict[str, float]:

@@ -65,6 +65,12 @@ class ProgressBar(TQDMProgressBar):
         super().on_validation_end(trainer, pl_module)
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        super().on_train_start()
+        if trainer.fit_loop.restarted_mid_epoch:  # then Lightning does not call it
+            self.on_train_epoch_start(trainer)
+
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         super().on_train_epoch_start(trainer)
         self._epoch_start = time.monotonic()

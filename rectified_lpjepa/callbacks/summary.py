@@ -63,6 +63,7 @@ class RunSummary(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = True
         self._since = time.monotonic()
+        self.on_train_epoch_start(trainer, pl_module)  # Lightning calls it no more for an epoch that had begun
         if not trainer.is_global_zero:
             return
         facts: dict[str, Any] = {"hardware": _hardware(trainer)}

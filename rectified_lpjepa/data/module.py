@@ -137,6 +137,30 @@ class _LateLoader(DataLoader[Batch]):
         yield from super().__iter__()
 
 
+class _TrainingLoader(_LateLoader):
+    """A loader that can go on in the midst of an epoch; Lightning keeps its state in checkpoints."""
+
+    sampler: GlobalBatchSampler
+    _first = 0
+    _given = 0
+
+    @override
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        self.sampler.first_batch = self._given = self._first
+        self._first = 0
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Say how many batches of its epoch the loader has given, those before a stop included."""
+        return {"batches": self._given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass start behind the batches that were given."""
+        self._first = state["batches"]
+
+
 class TwoViewDataModule(LightningDataModule, ABC):
     """Batches of augmented views for training, and every sample exactly once for evaluation.
 
@@ -308,7 +332,8 @@ class TwoViewDataModule(LightningDataModule, ABC):
     ) -> DataLoader[Batch]:
         images = self.images(split)
         workers = 0 if isinstance(images, InMemoryImages) else self.num_workers
-        return _LateLoader(
+        kind = _TrainingLoader if isinstance(sampler, GlobalBatchSampler) else _LateLoader
+        return kind(
             _BatchDataset(split, images, augmentation, self.views, self.seed),
             batch_size=None,
             sampler=sampler,

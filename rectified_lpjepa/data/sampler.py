@@ -42,6 +42,9 @@ class GlobalBatchSampler(DistributedSampler[BatchRequest]):
         num_replicas: number of processes, W.
         rank: number of this process, from 0.
 
+    Attributes:
+        first_batch: where a pass through an epoch starts; 0 but for one that was stopped before this batch.
+
     Raises:
         ValueError: ``batch_size`` is not a positive multiple of ``num_replicas``, or larger than n.
     """
@@ -63,6 +66,7 @@ class GlobalBatchSampler(DistributedSampler[BatchRequest]):
             )
         self.positions = positions
         self.batch_size = batch_size
+        self.first_batch = 0
 
     @override
     def __len__(self) -> int:
@@ -75,7 +79,7 @@ class GlobalBatchSampler(DistributedSampler[BatchRequest]):
         generator = keyed_generator(self.seed, "order", self.epoch)
         order = self.positions[torch.randperm(len(self.positions), generator=generator)]
         share = self.batch_size // self.num_replicas
-        for batch in range(len(self)):
+        for batch in range(self.first_batch, len(self)):
             first = batch * self.batch_size + self.rank * share
             yield BatchRequest(
                 number=self.epoch * len(self) + batch,

@@ -5,6 +5,8 @@ Shape suffixes: V views, B samples of one process, W processes, D features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -79,3 +81,20 @@ def check_equal_shapes(z_VBD: Tensor) -> None:
             f"All processes need features of one shape (views, batch, dim), but they have {listed}. HINT: give every "
             "process the same number of samples, with a sampler that drops the last incomplete global batch."
         )
+
+
+def mean_over_processes(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Average scalars over the processes, in one collective that every process must take part in.
+
+    Args:
+        values: detached floating-point scalars by name, the same names on all processes.
+
+    Returns:
+        Their means by name, of the dtypes that they had; the values themselves for one process.
+    """
+    world_size = current_shard().world_size
+    if world_size == 1:
+        return dict(values)
+    means = torch.stack([value.double() for value in values.values()]) / world_size
+    dist.all_reduce(means)
+    return {name: mean.to(value.dtype) for (name, value), mean in zip(values.items(), means.unbind(), strict=True)}

@@ -64,7 +64,7 @@ def test_two_processes_agree(tmp_path):
     assert histories[0] == histories[1]
     assert "val/sparsity/l0" in histories[0]
     kept = sorted(file.name for file in (tmp_path / "checkpoints").iterdir())
-    assert kept == ["epoch-0001.ckpt", "epoch-0002.ckpt", "last.ckpt"]
+    assert kept == ["epoch-0001.ckpt", "epoch-0002.ckpt", "last.ckpt", "previous.ckpt"]
     assert (tmp_path / "figures" / "feature_histogram.png").exists()
     errors = [(tmp_path / f"error-{rank}").read_text() for rank in range(2)]
     assert errors[0] == errors[1]

@@ -163,11 +163,12 @@ def run(path, max_epochs, ckpt_path=None, every_n_epochs=2, **arguments):
 def test_keeps_the_last_and_every_few_epochs(tmp_path):
     run(tmp_path, 5)
     folder = tmp_path / "checkpoints"
-    assert sorted(file.name for file in folder.iterdir()) == ["epoch-0002.ckpt", "epoch-0004.ckpt", "last.ckpt"]
+    kept = ["epoch-0002.ckpt", "epoch-0004.ckpt", "last.ckpt", "previous.ckpt"]
+    assert sorted(file.name for file in folder.iterdir()) == kept
     assert (folder / "last.ckpt").lstat().st_nlink == 1
     assert not (folder / "last.ckpt").is_symlink()
     epochs = [AtomicCheckpointIO().load_checkpoint(file)["epoch"] for file in sorted(folder.iterdir())]
-    assert epochs == [1, 3, 4]  # Lightning counts from zero
+    assert epochs == [2, 4, 5, 4]
 
 
 @pytest.mark.parametrize("every", [0, 1])
