@@ -64,6 +64,14 @@ class RunCheckpoint(ModelCheckpoint):
             )
             _call_after(trainer.fit_loop, "on_advance_end", lambda: self._after_epoch(trainer))
 
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        loop = trainer.fit_loop.epoch_loop
+        if loop.batch_progress.current.ready == 0:
+            # Where a run ends by steps, Lightning would take the start of an epoch for its last batch.
+            loop.restarting = False
+
     def _after_step(self, trainer: pl.Trainer, fetcher: Any) -> None:
         loop = trainer.fit_loop.epoch_loop
         # Not amid accumulated gradients; not before an epoch's validation, nor right after one within the epoch, which
@@ -86,7 +94,7 @@ class RunCheckpoint(ModelCheckpoint):
         loop = trainer.fit_loop.epoch_loop
         if not loop._is_training_done:  # stopped in its midst, and saved there
             return
-        # As at the start of the next epoch: else a run whose end is a number of steps would skip an epoch.
+        # As at the start of the next epoch, where the run goes on.
         loop.batch_progress.reset_on_run()
         loop.scheduler_progress.reset_on_run()
         loop.automatic_optimization.optim_progress.reset_on_run()

@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 
 # Processes are forked from a server that has imported the slow packages once, and nothing else.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["rectified_lpjepa.distributed", "rectified_lpjepa.objectives"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["rectified_lpjepa.cli"])
 
 
 class ProcessFailedError(RuntimeError):
@@ -46,9 +46,9 @@ def run_processes(function: Callable[..., Any], world_size: int, *args: Any, tim
     with tempfile.TemporaryDirectory() as folder:
         receivers, processes = [], []
         for rank in range(world_size):
-            receiver, sender = _CONTEXT.Pipe(duplex=False)
+            receiver, sender = CONTEXT.Pipe(duplex=False)
             arguments = (sender, Path(folder) / "rendezvous", timeout, function, rank, world_size, args)
-            process = _CONTEXT.Process(target=_worker, args=arguments, daemon=True)
+            process = CONTEXT.Process(target=_worker, args=arguments, daemon=True)
             process.start()
             sender.close()
             receivers.append(receiver)
