@@ -7,6 +7,7 @@ command need not wait for.
 from __future__ import annotations
 
 import difflib
+import errno
 import logging
 import os
 import sys
@@ -90,6 +91,13 @@ def _is_message(error: Exception) -> bool:
     return isinstance(error, ValueError | TypeError | OSError | FloatingPointError | MisconfigurationException)
 
 
+def _hint(error: Exception) -> str:
+    """Say what to do about an error whose message comes from the system."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "\n  HINT: make room, and start the same command again. A run goes on from its last checkpoint."
+    return ""
+
+
 def _prepare(arguments: list[str]) -> None:
     """Shrink a folder of images; exit with status 130 after Ctrl-C."""
     from jsonargparse import auto_cli
@@ -139,6 +147,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get(_TRACEBACK) or not _is_message(error):
             raise
-        message = f"error: {_innermost(error)}\n(set {_TRACEBACK}=1 to see where it comes from)"
+        message = f"error: {_innermost(error)}{_hint(error)}\n(set {_TRACEBACK}=1 to see where it comes from)"
         print(message, file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None

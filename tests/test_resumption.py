@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import signal
 import socket
 import warnings
@@ -198,9 +199,19 @@ data: {class_path: DigitsDataModule, init_args: {batch_size: 32}}
 """
 
 
-def one_of(rank: int, world_size: int, port: int, folder: Path, name: str, signals: dict[int, dict[int, int]]) -> None:
-    """Run the command line as one process; send itself signals in given steps."""
+def one_of(
+    rank: int,
+    world_size: int,
+    port: int,
+    folder: Path,
+    name: str,
+    signals: dict[int, dict[int, int]],
+    largest_file: int | None,
+) -> None:
+    """Run the command line as one process; send itself signals in given steps; fail to write larger files."""
     torch.set_num_threads(1)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if world_size > 1:
         elastic = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
         elastic |= {"GROUP_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
@@ -213,7 +224,7 @@ def one_of(rank: int, world_size: int, port: int, folder: Path, name: str, signa
         if number is not None:
             os.kill(os.getpid(), number)
 
-    output = (folder / f"{name}-{rank}.log").open("a")
+    output = (folder / f"{name}-{rank}.log").open("a", buffering=1)
     with mock.patch.object(RunSummary, "on_train_batch_start", send), redirect_stdout(output), redirect_stderr(output):
         options = [f"--run.dir={folder / name}", f"--trainer.devices={world_size}"]
         main(["fit", "--config", str(folder / "config.yaml"), *options])
@@ -223,11 +234,17 @@ def one_of(rank: int, world_size: int, port: int, folder: Path, name: str, signa
 def start(tmp_path: Path) -> Callable[..., list[int]]:
     (tmp_path / "config.yaml").write_text(CONFIG)
 
-    def run(world_size: int, name: str, signals: dict[int, dict[int, int]] | None = None) -> list[int]:
+    def run(
+        world_size: int,
+        name: str,
+        signals: dict[int, dict[int, int]] | None = None,
+        largest_file: int | None = None,
+    ) -> list[int]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        arguments = [(rank, world_size, port, tmp_path, name, signals or {}) for rank in range(world_size)]
+        common = (world_size, port, tmp_path, name, signals or {}, largest_file)
+        arguments = [(rank, *common) for rank in range(world_size)]
         processes = [CONTEXT.Process(target=one_of, args=arguments_of_one) for arguments_of_one in arguments]
         for process in processes:
             process.start()
@@ -292,3 +309,34 @@ def test_a_run_in_progress_is_refused_and_a_killed_one_is_not(start: Callable[..
     directory.close()
     assert start(1, "run", {0: {2: signal.SIGKILL}}) == [-9]
     assert start(1, "run") == [0]
+
+
+def test_a_full_disk_and_a_damaged_checkpoint_cost_no_more_than_some_steps(
+    start: Callable[..., list[int]], tmp_path: Path
+) -> None:
+    assert start(1, "whole") == [0]
+    assert start(1, "parts", {0: {9: signal.SIGTERM}}) == [143]
+    checkpoints, log = tmp_path / "parts" / "checkpoints", tmp_path / "parts-0.log"
+    before = (checkpoints / "last.ckpt").read_bytes()
+
+    assert start(1, "parts", largest_file=len(before) // 2) == [1]
+    assert (
+        f"The checkpoint '{checkpoints.resolve() / 'last.ckpt'}' could not be written: File too large"
+        in log.read_text()
+    )
+    assert (checkpoints / "last.ckpt").read_bytes() == before
+    assert sorted(file.name for file in checkpoints.iterdir()) == ["last.ckpt", "previous.ckpt"]
+
+    # With room again it goes on, and is killed; what it wrote last is half a file.
+    assert start(1, "parts", {0: {17: signal.SIGKILL}}) == [-9]
+    assert read(tmp_path / "parts")["global_step"] == 14
+    (checkpoints / "last.ckpt").write_bytes((checkpoints / "last.ckpt").read_bytes()[:-1000])
+    assert start(1, "parts") == [0]
+    assert "last.ckpt' is damaged or truncated" in log.read_text()
+    assert (
+        f"The run goes on from {tmp_path / 'parts' / 'checkpoints' / 'previous.ckpt'} in its place." in log.read_text()
+    )
+    assert (checkpoints / "last.ckpt.damaged").exists()
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    starts = [json.loads(line)["step"] for line in (tmp_path / "parts" / "starts.jsonl").read_text().splitlines()]
+    assert starts == [0, 10, 10, 10]

@@ -41,9 +41,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with atomic_write(Path(path)) as file:
                 torch.save(checkpoint, file)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # In closing its archive torch.save fails in its own way, too, and that is what arrives here.
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
             raise OSError(
-                f"The checkpoint '{path}' could not be written: {error.strerror or error}. What was there before is "
+                f"The checkpoint '{path}' could not be written: {cause.strerror or cause}. What was there before is "
                 "intact. HINT: make room, or see to the disk, and start the same run again: it goes on from its last "
                 "checkpoint."
             ) from error
