@@ -356,6 +356,31 @@ def test_a_stopped_run_says_how_to_go_on(
     assert message in capsys.readouterr().out
 
 
+def test_a_job_whose_time_is_up_is_queued_again_once_the_checkpoint_is_there(
+    command: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory = tmp_path / "run"
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f"#!/bin/sh\ntest -f {directory}/checkpoints/last.ckpt\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+
+    def signal_of(number: signal.Signals) -> Callable[..., None]:
+        return lambda self, trainer, *_: signal.raise_signal(number)
+
+    for number, says in ((signal.SIGUSR1, True), (signal.SIGTERM, False)):
+        monkeypatch.setattr(RunCheckpoint, "on_train_batch_start", signal_of(number))
+        with pytest.raises(SystemExit) as stop:
+            command("fit", directory=directory)
+        assert stop.value.code == 128 + number
+        assert ("job 17 is queued again" in capsys.readouterr().out) == says
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

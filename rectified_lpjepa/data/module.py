@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -123,6 +124,16 @@ class _BatchDataset(Dataset[Batch]):
                 else self.files.read_training(indices, parameters)
             )
         return Batch(self.split, images, self.labels[indices], request.number, indices, parameters)
+
+
+def _leave_signals_to_the_run(_: int) -> None:
+    """Let a worker work on while the run that it belongs to is asked to stop, and until that ends it.
+
+    Clusters and terminals send a signal to all processes of a job, and a run of several processes goes on to the next
+    step that all of them log.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _LateLoader(DataLoader[Batch]):
@@ -339,6 +350,7 @@ class TwoViewDataModule(LightningDataModule, ABC):
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals_to_the_run,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             # A generator of its own: otherwise each pass would draw a number from the global one.
             generator=keyed_generator(self.seed, "loader"),

@@ -1,5 +1,8 @@
+import multiprocessing
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,34 @@ def test_workers_and_processes_change_nothing(tree: Path) -> None:
     for one, other in zip(alone, helped, strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.parameters.jitter_factors, other.parameters.jitter_factors)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("given", [0, 1, 4, 6])
+def test_a_loader_goes_on_in_the_midst_of_an_epoch(tree: Path, workers: int, given: int) -> None:
+    whole = [batch.indices.tolist() for batch in folder_module(tree, batch_size=2).train_dataloader()]
+    first, second = (folder_module(tree, batch_size=2, num_workers=workers).train_dataloader() for _ in range(2))
+    parts = [batch.indices.tolist() for _, batch in zip(range(given), first, strict=False)]
+    state = first.state_dict()
+    second.load_state_dict(state)
+    assert len(second) == len(whole)
+    parts += [batch.indices.tolist() for batch in second]
+    assert parts == whole
+    assert second.state_dict() == {"batches": len(whole)}
+    assert [batch.indices.tolist() for batch in second] == whole  # the next pass is a whole one
+
+
+def test_workers_leave_signals_to_the_run(tree: Path) -> None:
+    alone = list(folder_module(tree, batch_size=1).train_dataloader())
+    batches = []
+    for batch in folder_module(tree, batch_size=1, num_workers=2).train_dataloader():
+        batches.append(batch)
+        for worker in multiprocessing.active_children():
+            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+                os.kill(worker.pid or 0, number)
+    assert len(batches) == 12
+    for one, other in zip(alone, batches, strict=True):
+        assert torch.equal(one.images, other.images)
 
 
 @pytest.mark.parametrize("size", [224, 32, 15])
