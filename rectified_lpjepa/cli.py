@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
@@ -28,7 +29,7 @@ from rectified_lpjepa.callbacks import (
     result_table,
 )
 from rectified_lpjepa.data import TwoViewDataModule
-from rectified_lpjepa.distributed import AllGatherDDPStrategy
+from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import run_loggers
 from rectified_lpjepa.parser import Parser
@@ -67,7 +68,7 @@ class CLI(LightningCLI):
             args=list(args) if args is not None else None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # the model keeps its own hyper-parameters
-            trainer_defaults={"use_distributed_sampler": False},
+            trainer_defaults={"use_distributed_sampler": False, "sync_batchnorm": True},
         )
 
     # ------------------------------------------------------------------------------------------------- parsing
@@ -136,6 +137,10 @@ class CLI(LightningCLI):
         if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
             # Lightning's own handler of signals saves amid whatever the program is doing; ours are in RunCheckpoint.
             plugins.append(SLURMEnvironment(auto_requeue=False))
+        if settings.sync_batchnorm and not any(isinstance(plugin, LayerSync) for plugin in plugins):
+            # Lightning's own way to do it knows CUDA alone.
+            kwargs["sync_batchnorm"] = False
+            plugins.append(BatchNormSync())
         kwargs["plugins"] = [AtomicCheckpointIO(), *plugins]
         self.summary = RunSummary()
         own = [self.summary, FiniteCheck(), FeatureWriter(self._feature_file())]

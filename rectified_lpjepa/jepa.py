@@ -19,13 +19,13 @@ from typing_extensions import override
 
 from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Views
-from rectified_lpjepa.distributed import AllGatherDDPStrategy, mean_over_processes
+from rectified_lpjepa.distributed import AllGatherDDPStrategy, current_shard, mean_over_processes
 from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.randomness import keyed_seed
 from rectified_lpjepa.log_interval import is_logged_step, will_be_logged_step
 from rectified_lpjepa.metrics import FeatureStatistics, RunningMeans, predicted_statistics
 from rectified_lpjepa.networks import Backbone, Projector, Rectifier, rectify
-from rectified_lpjepa.objectives import Objective, Shard
+from rectified_lpjepa.objectives import Objective
 from rectified_lpjepa.optim import Optimizer
 from rectified_lpjepa.probe import LinearProbe
 
@@ -197,11 +197,13 @@ class RectifiedLpJEPA(LightningModule):
             raise ValueError(
                 "max_epochs is -1 and max_steps is not set, but a schedule needs an end. HINT: set one of them."
             )
-        if self.trainer.world_size > 1 and not isinstance(strategy, AllGatherDDPStrategy):
+        gathers = isinstance(strategy, AllGatherDDPStrategy)
+        if self.trainer.world_size > 1 and self.objective.needs_gathering and not gathers:
             raise ValueError(
                 f"You train on {self.trainer.world_size} processes with the strategy {type(strategy).__name__}, which "
                 "does not gather features, so that each process would match the target with its own part of the batch "
-                "alone. HINT: set `--trainer.strategy ddp_all_gather`."
+                "alone. HINT: set `--trainer.strategy ddp_all_gather`; or, if that is what you want, "
+                "`--model.objective.init_args.matching per_rank`."
             )
 
     @override
@@ -223,9 +225,9 @@ class RectifiedLpJEPA(LightningModule):
             joint = self(views_VBCSS.flatten(0, 1))
             features = Features(*(part.unflatten(0, views_VBCSS.shape[:2]) for part in joint))
 
-        strategy, shard = self.trainer.strategy, Shard()
+        strategy, shard = self.trainer.strategy, current_shard()
         gathered_VBD = features.projector
-        if isinstance(strategy, AllGatherDDPStrategy):
+        if self.objective.needs_gathering and isinstance(strategy, AllGatherDDPStrategy):
             gathered_VBD, shard = strategy.gather_views(features.projector), strategy.shard
         output = self.objective(features.projector, gathered_VBD, seed=self.seed, step=batch.number, shard=shard)
 
@@ -277,6 +279,7 @@ class RectifiedLpJEPA(LightningModule):
         """Say what decides the numbers of this run, as plain values by name; valid once training has started."""
         optimizer = self.trainer.optimizers[0]
         accumulated = self.trainer.accumulate_grad_batches
+        matched = self.batch_size // (1 if self.objective.needs_gathering else self.trainer.world_size)
         return {
             "backbone": self.hparams["backbone"]["name"],
             "parameters": {
@@ -290,7 +293,7 @@ class RectifiedLpJEPA(LightningModule):
             **self.objective.description(),
             "optimizer": self.optimizer_settings.name,
             "images per step": self._total_batch,
-            "distribution matched over": f"{self.batch_size} images"
+            "distribution matched over": f"{matched} images"
             + (f", the {accumulated} accumulated batches each by themselves" if accumulated > 1 else ""),
             "processes": self.trainer.world_size,
             "peak learning rates": {group["name"]: group["initial_lr"] for group in optimizer.param_groups},
@@ -360,12 +363,25 @@ class RectifiedLpJEPA(LightningModule):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["train_means"] = self.train_means.state_of_all()
+        if not self.objective.needs_gathering:
+            checkpoint["processes"] = self.trainer.world_size
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trainer = self._trainer
         place = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         self.train_means.restore(checkpoint.get("train_means", {}), *place)
+        if trainer is not None and trainer.training:
+            self._check_processes(checkpoint.get("processes"))
+
+    def _check_processes(self, before: int | None) -> None:
+        now = self.trainer.world_size
+        if before not in (None, now) and not self.objective.needs_gathering:
+            raise ValueError(
+                f"In the checkpoint's run {before} process(es) each match the target by themselves; on {now} that is "
+                f"another loss. HINT: go on with as many processes as before, start over with `--run.fresh "
+                "true`, or give `--model.objective.init_args.matching global`, which does not depend on their number."
+            )
 
     @override
     def on_train_start(self) -> None:

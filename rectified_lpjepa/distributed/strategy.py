@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
+import lightning.pytorch as pl
+from lightning.pytorch.plugins import TorchSyncBatchNorm
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from torch import Tensor
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
+from rectified_lpjepa.distributed.batch_norm import BatchNormSync
 from rectified_lpjepa.distributed.gather import all_gather_views, check_equal_shapes, current_shard
 from rectified_lpjepa.functional.sharding import Shard
+
+Slices = Literal["sharded", "replicated"]
 
 
 class AllGatherDDPStrategy(DDPStrategy):
     """DistributedDataParallel that also gathers the features of all processes, with gradient.
 
-    In a configuration it is called ``ddp_all_gather``. It takes the arguments of Lightning's ``DDPStrategy``.
+    In a configuration it is called ``ddp_all_gather``, and ``ddp_all_gather_replicated`` with replicated slices. Both
+    give the gradient of one process with the whole batch, where batch normalisation is synchronised, too:
+    ``Trainer(sync_batchnorm=True)``, the default of the command line, does it by
+    :class:`~rectified_lpjepa.distributed.BatchNormSync`. Buffers then are the same everywhere, and they are not
+    broadcast in each step unless ``broadcast_buffers`` asks for it.
+
+    Args:
+        slices: ``sharded``, each process projects onto its own share of the directions; ``replicated``, each onto all
+            of them, which is W times the work of W processes for the same gradient.
+        **kwargs: arguments of Lightning's ``DDPStrategy``.
+
+    Raises:
+        ValueError: ``slices`` is neither.
     """
 
     strategy_name = "ddp_all_gather"
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, slices: Slices = "sharded", **kwargs: Any) -> None:
+        if slices not in get_args(Slices):
+            raise ValueError(f"There are no slices {slices!r}. Choose one of {', '.join(get_args(Slices))}.")
         super().__init__(**kwargs)
+        self.slices = slices
         self._has_compared_shapes = False
 
     @property
     def shard(self) -> Shard:
-        """Which process this is."""
-        return current_shard()
+        """This process's share of the directions."""
+        return current_shard() if self.slices == "sharded" else Shard()
 
     def gather_views(self, z_VBD: Tensor) -> Tensor:
         """Gather the features of all processes, see :func:`~rectified_lpjepa.distributed.all_gather_views`.
@@ -49,10 +71,24 @@ class AllGatherDDPStrategy(DDPStrategy):
             self._has_compared_shapes = True
         return all_gather_views(z_VBD)
 
+    @override
+    def setup(self, trainer: pl.Trainer) -> None:
+        # Lightning's own plugin knows CUDA alone, and it would drop the activation of timm's BatchNormAct2d.
+        if isinstance(self._layer_sync, TorchSyncBatchNorm):
+            self._layer_sync = BatchNormSync()
+        super().setup(trainer)
+
+    @override
+    def _setup_model(self, model: Module) -> DistributedDataParallel:
+        # Running statistics of each process's own batches differ, and then the first process's count.
+        self._ddp_kwargs.setdefault("broadcast_buffers", self._layer_sync is None)
+        return super()._setup_model(model)
+
     @classmethod
     @override
     def register_strategies(cls, strategy_registry: Any) -> None:
-        strategy_registry.register(cls.strategy_name, cls, description=cls.__name__)
+        for name, slices in ((cls.strategy_name, "sharded"), (f"{cls.strategy_name}_replicated", "replicated")):
+            strategy_registry.register(name, cls, description=f"{cls.__name__}, slices {slices}", slices=slices)
 
 
 AllGatherDDPStrategy.register_strategies(StrategyRegistry)

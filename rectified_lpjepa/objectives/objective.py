@@ -34,11 +34,17 @@ class Objective(nn.Module, ABC):
         Args:
             z: features (V, B, D) of this process.
             gathered: features (V, W·B, D) of all processes in the order of their ranks, with a gradient to every
-                process; ``z`` itself for one process.
+                process; ``z`` itself for one process, and where :attr:`needs_gathering` is false.
             seed: seed of the run.
             step: number of the step, 0-based.
-            shard: which process this is.
+            shard: this process's share: of the work on the gathered features, which may be all of it on every process,
+                or, where nothing is gathered, of the batch.
         """
+
+    @property
+    @abstractmethod
+    def needs_gathering(self) -> bool:
+        """Whether the loss is one of the global batch, for which every process needs the features of all."""
 
     @property
     @abstractmethod

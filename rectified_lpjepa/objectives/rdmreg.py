@@ -5,7 +5,7 @@ Shape suffixes: V views, B samples of this process, W processes, D features, N d
 
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 from typing_extensions import override
@@ -19,6 +19,8 @@ from rectified_lpjepa.objectives.directions import Directions
 from rectified_lpjepa.objectives.objective import Objective, ObjectiveOutput
 from rectified_lpjepa.objectives.target import Target
 
+Matching = Literal["global", "per_rank"]
+
 
 class RDMReg(Objective):
     """Invariance between views plus the sliced 2-Wasserstein distance to the target (arXiv 2602.01456, Eqs. 14-16).
@@ -28,10 +30,15 @@ class RDMReg(Objective):
     The means are over samples and features, over directions and over views; the default weights are valid with exactly
     these means. One target sample y (W·B, D) is drawn each step and shared by the views.
 
-    Of several processes each projects the features of all of them onto its own share of the N directions and
-    returns (W/N) times the sum over it. The processes' mean of that is the distance with all N directions, and with
-    gathered features that carry gradients and gradients averaged over the processes, parameters get the gradient of
-    one process with the whole batch.
+    With global matching each of several processes projects the features of all of them onto its share of the N
+    directions and returns the sum over it, divided by the number of directions in the share of an average process: N/W,
+    or N where every process takes all. The processes' mean of that is the distance with all N directions, and with
+    gathered features that carry gradients and gradients averaged over the processes, parameters get the gradient of one
+    process with the whole batch.
+
+    With matching per rank nothing is gathered: each process matches its own B features to its own B rows of the target
+    sample, along all N directions, of which those that are eigenvectors are its own features'. That is another loss
+    than one process has, and a noisier one; its value depends on the number of processes.
 
     The distance is computed in float32 or float64, whatever autocast or TensorFloat-32 setting surrounds it.
 
@@ -40,9 +47,10 @@ class RDMReg(Objective):
         directions: number and kind of the directions.
         invariance_weight: λ_sim ≥ 0.
         distribution_weight: λ_dist ≥ 0.
+        matching: ``global``, the features of all processes together; ``per_rank``, each process's by themselves.
 
     Raises:
-        ValueError: if a weight is negative or not finite.
+        ValueError: if a weight is negative or not finite, or ``matching`` is neither.
     """
 
     def __init__(
@@ -51,8 +59,11 @@ class RDMReg(Objective):
         directions: Directions = Directions(),
         invariance_weight: float = 25.0,
         distribution_weight: float = 125.0,
+        matching: Matching = "global",
     ) -> None:
         super().__init__()
+        if matching not in get_args(Matching):
+            raise ValueError(f"There is no matching {matching!r}; choose from {', '.join(get_args(Matching))}.")
         for name, weight in (("invariance_weight", invariance_weight), ("distribution_weight", distribution_weight)):
             if not (weight >= 0 and math.isfinite(weight)):
                 raise ValueError(f"{name} must be a finite number, 0 or above, got {weight}.")
@@ -60,32 +71,49 @@ class RDMReg(Objective):
         self.directions = directions
         self.invariance_weight = invariance_weight
         self.distribution_weight = distribution_weight
+        self.matching = matching
 
     @override
     def forward(self, z: Tensor, gathered: Tensor, *, seed: int, step: int, shard: Shard = Shard()) -> ObjectiveOutput:
-        views, batch, dim = z.shape
-        expected = (views, shard.world_size * batch, dim)
-        if tuple(gathered.shape) != expected:
-            raise ValueError(
-                f"Features {tuple(z.shape)} of one of {shard.world_size} processes must be gathered to {expected}, got "
-                f"{tuple(gathered.shape)}."
-            )
         difference = invariance(z)
-        distance = shard.world_size * self._distance_of_share(gathered, seed, step, shard)
+        if self.needs_gathering:
+            self._check_gathered(z, gathered, shard)
+            distance = shard.world_size * self._distance(gathered, seed, step, directions=shard, samples=Shard())
+        else:
+            distance = self._distance(z, seed, step, directions=Shard(), samples=shard)
         return ObjectiveOutput(
             loss=self.invariance_weight * difference + self.distribution_weight * distance,
             parts={"invariance": difference.detach(), "rdmreg": distance.detach()},
         )
 
-    def _distance_of_share(self, gathered_VBD: Tensor, seed: int, step: int, shard: Shard) -> Tensor:
-        """Sum the distances along this process's share of the directions, divided by the number of all of them."""
-        gathered_VBD = gathered_VBD.to(at_least_float32(gathered_VBD))
-        _, batch, dim = gathered_VBD.shape
+    @staticmethod
+    def _check_gathered(z: Tensor, gathered: Tensor, shard: Shard) -> None:
+        views, batch, dim = z.shape
+        samples = gathered.shape[1]
+        # A process that takes all directions is not told of how many it is one.
+        fits = samples == shard.world_size * batch if shard.world_size > 1 else batch and samples % batch == 0
+        if (gathered.shape[0], gathered.shape[2]) != (views, dim) or not fits:
+            expected = (
+                f"one of {shard.world_size} processes must be gathered to {(views, shard.world_size * batch, dim)}"
+                if shard.world_size > 1
+                else f"a process must be gathered to ({views}, a multiple of {batch}, {dim})"
+            )
+            raise ValueError(f"Features {tuple(z.shape)} of {expected}, got {tuple(gathered.shape)}.")
+
+    def _distance(self, z_VBD: Tensor, seed: int, step: int, *, directions: Shard, samples: Shard) -> Tensor:
+        """Sum the distances of a share of the samples along a share of the directions, divided by all N directions."""
+        z_VBD = z_VBD.to(at_least_float32(z_VBD))
+        _, batch, dim = z_VBD.shape
         target = self.target.blocks(
-            batch, dim, seed=seed, step=step, dtype=gathered_VBD.dtype, device=gathered_VBD.device
+            samples.world_size * batch, dim, seed=seed, step=step, dtype=z_VBD.dtype, device=z_VBD.device, shard=samples
         )
-        directions = self.directions.draw(gathered_VBD, seed=seed, step=step, shard=shard)
-        return sliced_wasserstein(gathered_VBD, target, directions, num_directions=self.directions.num)
+        drawn = self.directions.draw(z_VBD, seed=seed, step=step, shard=directions)
+        return sliced_wasserstein(z_VBD, target, drawn, num_directions=self.directions.num)
+
+    @property
+    @override
+    def needs_gathering(self) -> bool:
+        return self.matching == "global"
 
     @property
     @override
@@ -95,6 +123,7 @@ class RDMReg(Objective):
             "directions": asdict(self.directions),
             "invariance_weight": self.invariance_weight,
             "distribution_weight": self.distribution_weight,
+            "matching": self.matching,
         }
 
     @property

@@ -11,6 +11,7 @@ from torch import Tensor
 from rectified_lpjepa.distributions import GeneralizedGaussian, Law, RectifiedGeneralizedGaussian
 from rectified_lpjepa.functional import generalized_gaussian as gg
 from rectified_lpjepa.functional.randomness import Blocks, keyed_blocks
+from rectified_lpjepa.functional.sharding import Shard
 
 _BLOCK_ROWS = 64  # even a small batch is drawn by several threads
 
@@ -105,7 +106,15 @@ class Target:
         return draws.clamp_min_(0.0) if self.rectified else draws
 
     def blocks(
-        self, num: int, dim: int, *, seed: int, step: int, dtype: torch.dtype, device: torch.device | str
+        self,
+        num: int,
+        dim: int,
+        *,
+        seed: int,
+        step: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        shard: Shard = Shard(),
     ) -> Blocks:
         """Divide the sample of a step into blocks of rows that are drawn when they are called for.
 
@@ -116,13 +125,14 @@ class Target:
             step: number of the step, 0-based.
             dtype: float32 or float64.
             device: where to draw.
+            shard: whose samples are wanted; no sample depends on it.
 
         Returns:
-            Blocks (n, D), together (num, D).
+            Blocks (n, D), together the rows ``shard.rows(num)`` of the whole.
         """
         return keyed_blocks(
             lambda rows, generator: self.sample((rows, dim), generator=generator, dtype=dtype, device=device),
-            range(num),
+            shard.rows(num),
             num,
             _BLOCK_ROWS,
             seed=seed,
