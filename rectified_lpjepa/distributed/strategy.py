@@ -25,8 +25,8 @@ class AllGatherDDPStrategy(DDPStrategy):
     In a configuration it is called ``ddp_all_gather``, and ``ddp_all_gather_replicated`` with replicated slices. Both
     give the gradient of one process with the whole batch, where batch normalisation is synchronised, too:
     ``Trainer(sync_batchnorm=True)``, the default of the command line, does it by
-    :class:`~rectified_lpjepa.distributed.BatchNormSync`. Buffers then are the same everywhere, and they are not
-    broadcast in each step unless ``broadcast_buffers`` asks for it.
+    :class:`~rectified_lpjepa.distributed.BatchNormSync`. Buffers then are the same everywhere, and they are broadcast
+    at the start alone and not in each step, unless the arguments of DistributedDataParallel ask for it.
 
     Args:
         slices: ``sharded``, each process projects onto its own share of the directions; ``replicated``, each onto all
@@ -80,9 +80,12 @@ class AllGatherDDPStrategy(DDPStrategy):
 
     @override
     def _setup_model(self, model: Module) -> DistributedDataParallel:
-        # Running statistics of each process's own batches differ, and then the first process's count.
-        self._ddp_kwargs.setdefault("broadcast_buffers", self._layer_sync is None)
-        return super()._setup_model(model)
+        wrapped = super()._setup_model(model)
+        # Running statistics of each process's own batches differ, and then those of the first process count. Not an
+        # argument of DistributedDataParallel: torch is renaming it, and it would leave out the broadcast at the start.
+        if self._layer_sync is not None and not self._ddp_kwargs.keys() & {"broadcast_buffers", "forward_sync_buffers"}:
+            wrapped.broadcast_buffers = False
+        return wrapped
 
     @classmethod
     @override

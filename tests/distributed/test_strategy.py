@@ -1,3 +1,4 @@
+import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import StrategyRegistry
@@ -11,6 +12,18 @@ def test_trainer_knows_it_by_name():
     trainer = Trainer(strategy="ddp_all_gather", accelerator="cpu", devices=2, logger=False, enable_progress_bar=False)
     assert isinstance(trainer.strategy, AllGatherDDPStrategy)
     assert trainer.world_size == 2
+
+
+def test_slices_are_replicated_under_a_name_of_their_own():
+    quiet = {"accelerator": "cpu", "devices": 2, "logger": False, "enable_progress_bar": False}
+    slices = {}
+    for name in ("ddp_all_gather", "ddp_all_gather_replicated"):
+        strategy = Trainer(strategy=name, **quiet).strategy
+        assert isinstance(strategy, AllGatherDDPStrategy)
+        slices[name] = strategy.slices
+    assert list(slices.values()) == ["sharded", "replicated"]
+    with pytest.raises(ValueError, match="no slices 'shared'. Choose one of sharded, replicated"):
+        AllGatherDDPStrategy("shared")
 
 
 def test_takes_the_arguments_of_ddp():

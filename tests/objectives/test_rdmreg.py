@@ -147,6 +147,7 @@ def test_init_args_are_plain_and_rebuild_it():
         "directions": {"kind": "orthogonal", "num": 16},
         "invariance_weight": 1.0,
         "distribution_weight": 2.0,
+        "matching": "global",
     }
     rebuilt = RDMReg(
         **{**arguments, "target": Target(**arguments["target"]), "directions": Directions("orthogonal", 16)}
@@ -175,6 +176,12 @@ def test_errors():
     objective, z = RDMReg(directions=Directions(num=8)), features()
     with pytest.raises(ValueError, match=r"one of 2 processes must be gathered to \(2, 24, 6\), got \(2, 12, 6\)"):
         objective(z, z, seed=0, step=0, shard=Shard(0, 2))
+    with pytest.raises(ValueError, match=r"must be gathered to \(2, a multiple of 12, 6\), got \(2, 13, 6\)"):
+        objective(z, features(batch=13), seed=0, step=0)
+    with pytest.raises(ValueError, match=r"must be gathered to \(2, a multiple of 12, 6\), got \(1, 12, 6\)"):
+        objective(z, z[:1], seed=0, step=0)
+    with pytest.raises(ValueError, match="no matching 'local'; choose from global, per_rank"):
+        RDMReg(matching="local")
     with pytest.raises(ValueError, match="at least 2 views"):
         objective(z[:1], z[:1], seed=0, step=0)
     with pytest.raises(ValueError, match="at least 1 sample"):

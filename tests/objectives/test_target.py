@@ -5,7 +5,7 @@ import scipy.stats
 import torch
 
 from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
-from rectified_lpjepa.objectives import Target
+from rectified_lpjepa.objectives import Shard, Target
 
 
 def test_default_is_the_rectified_standard_normal_law():
@@ -69,6 +69,16 @@ def test_sample_follows_the_generator_and_the_dtype():
     first, again = (Target().sample((9,), generator=torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(first, again)
     assert Target().sample((9,), dtype=torch.float64).dtype == torch.float64
+
+
+@pytest.mark.parametrize("world_size", [1, 3, 5])
+def test_each_process_can_draw_its_own_samples(world_size):
+    arguments = {"seed": 1, "step": 2, "dtype": torch.float64, "device": "cpu"}
+    whole = torch.cat([block() for block in Target().blocks(150, 3, **arguments)])
+    for rank in range(world_size):
+        shard = Shard(rank, world_size)
+        own = torch.cat([block() for block in Target().blocks(150, 3, **arguments, shard=shard)])
+        assert torch.equal(own, whole[rank * 150 // world_size : (rank + 1) * 150 // world_size])
 
 
 @pytest.mark.parametrize(
