@@ -8,6 +8,7 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from rectified_lpjepa.benchmarks.loss import loss
+from rectified_lpjepa.benchmarks.processes import processes
 from rectified_lpjepa.benchmarks.reader import reader
 from rectified_lpjepa.benchmarks.step import step
 from rectified_lpjepa.benchmarks.views import views
@@ -22,5 +23,11 @@ def benchmark(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: for a wrong command line.
     """
-    commands: dict[str, Any] = {"loss": loss, "reader": reader, "step": step, "views": views}
+    commands: dict[str, Any] = {
+        "loss": loss,
+        "processes": processes,
+        "reader": reader,
+        "step": step,
+        "views": views,
+    }
     auto_cli(commands, args=list(arguments), prog="rectified-lpjepa benchmark")
