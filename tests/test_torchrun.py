@@ -1,4 +1,7 @@
-"""torchrun starts the program: two processes share one run directory and end with one process's numbers."""
+"""torchrun starts the program: two processes share one run directory and end with one process's numbers.
+
+In float64: an untrained network takes the last bit of a float32 sum for a difference of per cent within six steps.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from rectified_lpjepa.main import main
 
 CONFIG = """
 seed_everything: 3
-trainer: {max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, limit_train_batches: 3}
+trainer: {max_epochs: 2, accelerator: cpu, log_every_n_steps: 1, limit_train_batches: 3, precision: 64-true}
 model:
   objective: {class_path: RDMReg, init_args: {target: {p: 1.0, mu: -0.5}, directions: {num: 33}}}
   backbone: {name: resnet18, kwargs: {layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}}
@@ -25,6 +28,7 @@ model:
 data: {class_path: DigitsDataModule, init_args: {batch_size: 32}}
 """
 STEPS = 6
+pytestmark = pytest.mark.timeout(500)  # five starts of Python and what it imports, on a machine that may be busy
 
 
 class Runs(NamedTuple):
@@ -53,7 +57,7 @@ def torchrun(*arguments: str) -> str:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -105,9 +109,9 @@ def test_weights_equal_one_process(runs: Runs) -> None:
     alone, together = weights(runs.alone), weights(runs.together)
     assert alone.keys() == together.keys()
     for name, expected in alone.items():
-        assert (together[name] - expected).norm() <= 1e-3 * expected.norm(), name
+        assert (together[name] - expected).norm() <= 1e-8 * expected.norm(), name
 
 
 def test_results_equal_one_process(runs: Runs) -> None:
     alone, together = read(runs.alone)["metrics"], read(runs.together)["metrics"]
-    assert together == pytest.approx(alone, rel=1e-3, abs=2 / 360)  # accuracies: of a sample or two on the boundary
+    assert together == pytest.approx(alone, rel=1e-6)
