@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from rectified_lpjepa.run import Run, RunDirectory, differences, identity, identity_hash
+from rectified_lpjepa.identity import differences, identity, identity_hash, is_identity_option
+from rectified_lpjepa.run import Run, RunDirectory
 
 
 def identify(config: dict[str, Any], fingerprint: str | None = "0123") -> dict[str, Any]:

@@ -1,0 +1,209 @@
+"""A sweep on this machine: some points at a time, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import BinaryIO, NamedTuple
+
+from tqdm import tqdm
+
+from rectified_lpjepa.sweep.manifest import Entry, Folder
+from rectified_lpjepa.sweep.status import (
+    ENCODER,
+    L0,
+    L0_TARGET,
+    Status,
+    exit_line,
+    fraction,
+    look,
+    percent,
+    status_table,
+)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNAL_EXIT = 128  # plus the signal: the exit code of a process that ended by it, by the shell's convention
+_POLL_SECONDS = 0.2
+
+
+class _Child(NamedTuple):
+    entry: Entry
+    process: subprocess.Popen[bytes]
+    log: BinaryIO
+    since: float
+
+
+class LocalLauncher:
+    """Runs points as processes of the command line, ``parallel`` at a time, and goes on after one that fails.
+
+    After Ctrl-C, SIGTERM or SIGHUP no more points are started, and those that run get SIGTERM, upon which they save and
+    end; a second signal kills them.
+
+    Args:
+        folder: of the sweep, its manifest written.
+        parallel: number of points at a time.
+        gpus: GPUs that one point computes on, of those of this machine; 0 leaves the choice to the configuration.
+    """
+
+    def __init__(self, folder: Folder, parallel: int, gpus: int) -> None:
+        self._folder = folder
+        self._environments = environments(parallel, gpus)
+        self._children: dict[int, _Child] = {}
+        self._signals: list[int] = []
+
+    def run(self, entries: Sequence[Entry], finished: int) -> int:
+        """Run points and show how they did.
+
+        Args:
+            entries: the points to run.
+            finished: number of the sweep's points that are finished already.
+
+        Returns:
+            The exit code: 0, 1 where a point did not finish, 128 and the signal after a signal.
+        """
+        waiting = deque(entries)
+        passed = 0
+        self._folder.logs.mkdir(parents=True, exist_ok=True)
+        bar = tqdm(
+            total=finished + len(entries), initial=finished, unit="point", dynamic_ncols=True,
+            disable=not sys.stderr.isatty(), bar_format="{desc}{n}/{total} |{bar}| {elapsed}{postfix}",
+        )  # fmt: skip
+        counter = _Counter(finished, finished + len(entries))
+        with bar, self._listening():
+            while self._children or (waiting and not self._signals):
+                for slot in range(len(self._environments)):
+                    if waiting and slot not in self._children and not self._signals:
+                        self._start(slot, waiting.popleft(), bar)
+                for slot, child in list(self._children.items()):
+                    if child.process.poll() is not None:
+                        del self._children[slot]
+                        bar.write(counter.line(child, self._end(child)), file=sys.stdout)
+                        bar.update()
+                if passed < len(self._signals):
+                    passed = len(self._signals)
+                    self._pass_on(bar, kill=passed > 1)
+                bar.set_postfix_str(f"{counter.rate()}{len(self._children)} running")
+                time.sleep(_POLL_SECONDS)
+        statuses = look(self._folder, entries, {})
+        tqdm.write("\n" + status_table(entries, statuses), file=sys.stdout)
+        if self._signals:
+            tqdm.write("stopped; the same command goes on", file=sys.stdout)
+            return _SIGNAL_EXIT + self._signals[0]
+        return int(any(status.state != "finished" for status in statuses.values()))
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        def note(number: int, *_: object) -> None:
+            self._signals.append(number)
+
+        former = {number: signal.signal(number, note) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def _start(self, slot: int, entry: Entry, bar: tqdm[NoReturn]) -> None:
+        (status,) = look(self._folder, [entry], {}).values()
+        if status.state in ("finished", "running"):  # another launcher, or a person, was faster
+            bar.write(f"{status.state} elsewhere: {entry.id}", file=sys.stdout)
+            bar.update()
+            return
+        command = [sys.executable, "-m", "rectified_lpjepa", *entry.argv]
+        log = (self._folder.logs / f"{entry.id}.log").open("ab")
+        log.write(f"{datetime.now().isoformat(' ', 'seconds')}\n$ {shlex.join(command)}\n".encode())
+        log.flush()
+        # In a session of its own, so that Ctrl-C reaches it once, and from here.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | self._environments[slot],
+            start_new_session=True,
+        )
+        self._children[slot] = _Child(entry, process, log, time.monotonic())
+
+    def _end(self, child: _Child) -> Status:
+        """Close the log of a point that has ended, with its exit code where that is not 0."""
+        code = child.process.returncode
+        if code != 0:
+            child.log.write(f"{exit_line(code if code > 0 else _SIGNAL_EXIT - code)}\n".encode())
+        child.log.close()
+        return look(self._folder, [child.entry], {})[child.entry.index]
+
+    def _pass_on(self, bar: tqdm[NoReturn], kill: bool) -> None:
+        said = "killed" if kill else "asked to save and end; a second signal kills them"
+        bar.write(f"{len(self._children)} running points are {said}", file=sys.stdout)
+        for child in self._children.values():
+            if kill:
+                os.killpg(child.process.pid, signal.SIGKILL)
+            else:
+                child.process.send_signal(signal.SIGTERM)
+
+
+class _Counter:
+    """Counts points that end, and how many of them finish in an hour."""
+
+    def __init__(self, done: int, total: int) -> None:
+        self._done, self._total, self._finished = done, total, 0
+        self._since = time.monotonic()
+
+    def rate(self) -> str:
+        if not self._finished:
+            return ""
+        return f"{3600 * self._finished / (time.monotonic() - self._since):.3g} points/h, "
+
+    def line(self, child: _Child, status: Status) -> str:
+        """Say how a point ended."""
+        self._done += 1
+        self._finished += status.state == "finished"
+        told = f"[{self._done}/{self._total}] {status.state} {child.entry.id} ({time.monotonic() - child.since:.0f} s)"
+        if ENCODER in status.metrics:
+            told += f"  encoder {percent(status.metrics[ENCODER])}"
+        if L0 in status.metrics:
+            told += f"  ℓ0 {fraction(status.metrics[L0])}/{fraction(status.metrics.get(L0_TARGET))}"
+        if status.error:
+            told += f"  see {status.log}"
+        return f"{told}  {self.rate()}".rstrip(" ,")
+
+
+def environments(parallel: int, gpus: int) -> list[dict[str, str]]:
+    """Share cores and GPUs of this machine among points that run at a time.
+
+    Args:
+        parallel: number of points.
+        gpus: GPUs for each point; where there are fewer than all of them want, several points share some.
+
+    Returns:
+        Environment variables for each of them.
+    """
+    threads = str(max(1, len(os.sched_getaffinity(0)) // parallel))
+    shared: list[dict[str, str]] = [{"OMP_NUM_THREADS": threads} for _ in range(parallel)]
+    devices = _visible_gpus() if gpus else []
+    groups = [devices[first : first + gpus] for first in range(0, len(devices) - gpus + 1, gpus)] if gpus else []
+    if devices and not groups:
+        groups = [devices]
+    for slot, environment in enumerate(shared):
+        if groups:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(groups[slot % len(groups)])
+    return shared
+
+
+def _visible_gpus() -> list[str]:
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    return [str(number) for number, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU")]
