@@ -63,6 +63,26 @@ def test_identity_keys_change_the_identity_and_the_hash(change: dict[str, Any]) 
     assert len(differences(given, changed)) == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "decides"),
+    [
+        ("seed_everything", True),
+        ("trainer.max_epochs", True),
+        ("trainer.devices", False),
+        ("model.optimizer.lr", True),
+        ("model.compile", False),
+        ("data", True),
+        ("data.init_args.batch_size", True),
+        ("data.batch_size", True),
+        ("data.init_args.num_workers", False),
+        ("data.path", False),
+        ("figures.every_n_epochs", False),
+    ],
+)
+def test_options_are_of_the_same_two_kinds(option: str, decides: bool) -> None:
+    assert is_identity_option(option) is decides
+
+
 def test_the_content_of_the_data_is_a_part_of_the_identity_and_their_place_is_not() -> None:
     assert differences(identify(configuration()), identify(configuration(), "4567")) == [
         "data.fingerprint: 0123 → 4567"

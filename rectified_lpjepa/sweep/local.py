@@ -86,17 +86,17 @@ class LocalLauncher:
                 for slot, child in list(self._children.items()):
                     if child.process.poll() is not None:
                         del self._children[slot]
-                        bar.write(counter.line(child, self._end(child)), file=sys.stdout)
+                        _say(counter.line(child, self._end(child)))
                         bar.update()
                 if passed < len(self._signals):
                     passed = len(self._signals)
-                    self._pass_on(bar, kill=passed > 1)
+                    self._pass_on(kill=passed > 1)
                 bar.set_postfix_str(f"{counter.rate()}{len(self._children)} running")
                 time.sleep(_POLL_SECONDS)
         statuses = look(self._folder, entries, {})
-        tqdm.write("\n" + status_table(entries, statuses), file=sys.stdout)
+        _say("\n" + status_table(entries, statuses))
         if self._signals:
-            tqdm.write("stopped; the same command goes on", file=sys.stdout)
+            _say("stopped; the same command goes on")
             return _SIGNAL_EXIT + self._signals[0]
         return int(any(status.state != "finished" for status in statuses.values()))
 
@@ -115,7 +115,7 @@ class LocalLauncher:
     def _start(self, slot: int, entry: Entry, bar: tqdm[NoReturn]) -> None:
         (status,) = look(self._folder, [entry], {}).values()
         if status.state in ("finished", "running"):  # another launcher, or a person, was faster
-            bar.write(f"{status.state} elsewhere: {entry.id}", file=sys.stdout)
+            _say(f"{status.state} elsewhere: {entry.id}")
             bar.update()
             return
         command = [sys.executable, "-m", "rectified_lpjepa", *entry.argv]
@@ -141,14 +141,19 @@ class LocalLauncher:
         child.log.close()
         return look(self._folder, [child.entry], {})[child.entry.index]
 
-    def _pass_on(self, bar: tqdm[NoReturn], kill: bool) -> None:
+    def _pass_on(self, kill: bool) -> None:
         said = "killed" if kill else "asked to save and end; a second signal kills them"
-        bar.write(f"{len(self._children)} running points are {said}", file=sys.stdout)
+        _say(f"{len(self._children)} running points are {said}")
         for child in self._children.values():
             if kill:
                 os.killpg(child.process.pid, signal.SIGKILL)
             else:
                 child.process.send_signal(signal.SIGTERM)
+
+
+def _say(text: str) -> None:
+    tqdm.write(text, file=sys.stdout)  # above the bar
+    sys.stdout.flush()
 
 
 class _Counter:
