@@ -42,7 +42,8 @@ def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
         assert capture_parser(lambda: main(arguments)).parse_args(arguments[1:])
     elif program == "rectified-lpjepa" and arguments[0] == "sweep":
-        assert read_sweep(ROOT / parse(arguments[1:]).file).expand(ROOT)
+        file = ROOT / parse(arguments[1:]).file
+        assert read_sweep(file).expand(file.parent)
     elif program == "rectified-lpjepa":
 
         def stop(cli: CLI) -> None:

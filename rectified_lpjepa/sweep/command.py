@@ -54,7 +54,6 @@ class _Loaded(NamedTuple):
     sweep: Sweep
     folder: Folder
     plan: Plan
-    queue: dict[int, str]
     statuses: dict[int, Status]
 
 
@@ -72,7 +71,7 @@ def sweep(arguments: Sequence[str]) -> None:
     if given.command == "point":
         _point(given.manifest, given.index, given.options)
     elif given.command == "run":
-        _run(given.file, given.launcher, given.parallel, given.dry_run)
+        _run(given.file, given.launcher, given.parallel or 1, given.dry_run)
     elif given.command == "status":
         _status(given.file)
     else:
@@ -86,9 +85,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     run = commands.add_parser("run", help="run what is not finished; may be started again at any time")
     run.add_argument("file", type=Path, metavar="FILE", help="the sweep file")
     run.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where to run (default: local)")
-    run.add_argument(
-        "--parallel", type=int, default=1, metavar="N", help="points at a time on this machine (default: 1)"
-    )
+    run.add_argument("--parallel", type=int, metavar="N", help="points at a time on this machine (default: 1)")
     run.add_argument("--dry-run", action="store_true", help="print what would be done, write nothing")
     status = commands.add_parser("status", help="show each point's state, epoch, accuracy and ℓ0")
     status.add_argument("file", type=Path, metavar="FILE", help="the sweep file")
@@ -101,12 +98,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     point.add_argument("index", type=int, metavar="INDEX", help="number of the point")
     point.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTIONS", help="further options of `fit`")
     given = parser.parse_args(arguments)
-    if given.command == "run" and given.parallel < 1:
-        run.error(f"--parallel must be at least 1, got {given.parallel}")
+    if given.command == "run" and given.parallel is not None:
+        if given.parallel < 1:
+            run.error(f"--parallel must be at least 1, got {given.parallel}")
+        if given.launcher == "slurm":
+            run.error("--parallel is for this machine; on a cluster `resources.max_parallel` in the sweep file says it")
     return given
 
 
-def _load(file: Path, *, needs_queue: bool) -> _Loaded:
+def _load(file: Path, *, needs_queue: bool = False) -> _Loaded:
     """Read a sweep file, and look how its points are doing."""
     settings = read_sweep(file)
     folder = Folder(Path(settings.root) / settings.name)
@@ -118,7 +118,7 @@ def _load(file: Path, *, needs_queue: bool) -> _Loaded:
             raise
         _say(f"warning: what is queued is not known: {error}\n")
         queue = {}
-    return _Loaded(settings, folder, plan, queue, look(folder, plan.current, queue))
+    return _Loaded(settings, folder, plan, look(folder, plan.current, queue))
 
 
 # ---------------------------------------------------------------------------------------------------------- commands
@@ -126,13 +126,13 @@ def _load(file: Path, *, needs_queue: bool) -> _Loaded:
 
 def _run(file: Path, launcher: str, parallel: int, dry_run: bool) -> None:
     if dry_run:
-        loaded = _load(file, needs_queue=False)
+        loaded = _load(file)
         _say(_heading(loaded))
         _print_dry_run(loaded, launcher, parallel)
         return
     settings = read_sweep(file)
-    with Folder(Path(settings.root) / settings.name).locked():
-        loaded = _load(file, needs_queue=True)
+    with Folder(Path(settings.root) / settings.name).locked():  # so that no point is submitted twice
+        loaded = _load(file, needs_queue=launcher == "slurm")
         write_plan(loaded.folder, loaded.plan)
         _say(_heading(loaded))
         todo = _todo(loaded)
@@ -161,13 +161,13 @@ def _submit(loaded: _Loaded, todo: list[Entry]) -> None:
 
 
 def _status(file: Path) -> None:
-    loaded = _load(file, needs_queue=False)
+    loaded = _load(file)
     _say(_heading(loaded))
     _say(status_table(loaded.plan.current, loaded.statuses))
 
 
 def _collect(file: Path, out: Path | None, parquet: bool) -> None:
-    loaded = _load(file, needs_queue=False)
+    loaded = _load(file)
     entries, varied = loaded.plan.current, loaded.sweep.varied
     target = out if out is not None else loaded.folder.path
     rows, summary = result_rows(entries, loaded.statuses), summary_rows(entries, loaded.statuses, varied)

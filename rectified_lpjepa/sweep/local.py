@@ -143,7 +143,7 @@ class LocalLauncher:
 
     def _pass_on(self, kill: bool) -> None:
         said = "killed" if kill else "asked to save and end; a second signal kills them"
-        _say(f"{len(self._children)} running points are {said}")
+        _say(f"still running: {len(self._children)}, {said}")
         for child in self._children.values():
             if kill:
                 os.killpg(child.process.pid, signal.SIGKILL)

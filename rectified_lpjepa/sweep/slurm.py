@@ -146,9 +146,7 @@ def queue(folder: Folder) -> dict[int, str]:
 
 def _output(command: list[str]) -> str:
     if shutil.which(command[0]) is None:
-        raise ValueError(
-            f"There is no {command[0]} on this machine. HINT: submit from the cluster, or use `--launcher local`."
-        )
+        raise ValueError(f"There is no {command[0]} on this machine. HINT: use a node of the cluster.")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         told = (done.stderr or done.stdout).strip()
