@@ -139,12 +139,11 @@ def _run(file: Path, launcher: str, parallel: int, dry_run: bool) -> None:
         if launcher == "slurm":
             _submit(loaded, todo)
             return
-    finished = sum(status.state == "finished" for status in loaded.statuses.values())
     if not todo:
         _say("nothing to run")
         _say(status_table(loaded.plan.current, loaded.statuses))
         return
-    code = LocalLauncher(loaded.folder, parallel, loaded.sweep.resources.gpus_per_node).run(todo, finished)
+    code = LocalLauncher(loaded.folder, parallel, loaded.sweep.resources.gpus_per_node).run(todo, loaded.plan.current)
     raise SystemExit(code)
 
 

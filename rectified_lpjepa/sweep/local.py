@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, Self
 
 from tqdm import tqdm
 
@@ -60,45 +60,39 @@ class LocalLauncher:
         self._children: dict[int, _Child] = {}
         self._signals: list[int] = []
 
-    def run(self, entries: Sequence[Entry], finished: int) -> int:
+    def run(self, todo: Sequence[Entry], points: Sequence[Entry]) -> int:
         """Run points and show how they did.
 
         Args:
-            entries: the points to run.
-            finished: number of the sweep's points that are finished already.
+            todo: the points to run.
+            points: all of the sweep; those that are not to be run count as done.
 
         Returns:
-            The exit code: 0, 1 where a point did not finish, 128 and the signal after a signal.
+            The exit code: 0, 1 where a point failed or was stopped, 128 and the signal after a signal.
         """
-        waiting = deque(entries)
+        waiting = deque(todo)
         passed = 0
         self._folder.logs.mkdir(parents=True, exist_ok=True)
-        bar = tqdm(
-            total=finished + len(entries), initial=finished, unit="point", dynamic_ncols=True,
-            disable=not sys.stderr.isatty(), bar_format="{desc}{n}/{total} |{bar}| {elapsed}{postfix}",
-        )  # fmt: skip
-        counter = _Counter(finished, finished + len(entries))
-        with bar, self._listening():
+        with _Progress(len(points) - len(todo), len(points)) as progress, self._listening():
             while self._children or (waiting and not self._signals):
                 for slot in range(len(self._environments)):
                     if waiting and slot not in self._children and not self._signals:
-                        self._start(slot, waiting.popleft(), bar)
+                        self._start(slot, waiting.popleft(), progress)
                 for slot, child in list(self._children.items()):
                     if child.process.poll() is not None:
                         del self._children[slot]
-                        _say(counter.line(child, self._end(child)))
-                        bar.update()
+                        progress.ended(child, self._end(child))
                 if passed < len(self._signals):
                     passed = len(self._signals)
                     self._pass_on(kill=passed > 1)
-                bar.set_postfix_str(f"{counter.rate()}{len(self._children)} running")
+                progress.show(len(self._children))
                 time.sleep(_POLL_SECONDS)
-        statuses = look(self._folder, entries, {})
-        _say("\n" + status_table(entries, statuses))
+        statuses = look(self._folder, points, {})
+        _say("\n" + status_table(points, statuses))
         if self._signals:
             _say("stopped; the same command goes on")
             return _SIGNAL_EXIT + self._signals[0]
-        return int(any(status.state != "finished" for status in statuses.values()))
+        return int(any(statuses[entry.index].state in ("failed", "stopped") for entry in todo))
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
@@ -108,15 +102,17 @@ class LocalLauncher:
         former = {number: signal.signal(number, note) for number in _SIGNALS}
         try:
             yield
+        except BaseException:
+            self._pass_on(kill=False)
+            raise
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
 
-    def _start(self, slot: int, entry: Entry, bar: tqdm[NoReturn]) -> None:
+    def _start(self, slot: int, entry: Entry, progress: _Progress) -> None:
         (status,) = look(self._folder, [entry], {}).values()
         if status.state in ("finished", "running"):  # another launcher, or a person, was faster
-            _say(f"{status.state} elsewhere: {entry.id}")
-            bar.update()
+            progress.elsewhere(entry, status)
             return
         command = [sys.executable, "-m", "rectified_lpjepa", *entry.argv]
         log = (self._folder.logs / f"{entry.id}.log").open("ab")
@@ -156,30 +152,60 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-class _Counter:
-    """Counts points that end, and how many of them finish in an hour."""
+class _Progress:
+    """The bar, where there is a terminal, and a line for each point that ends, with the points that finish in an hour.
+
+    Args:
+        done: number of points that need not run.
+        total: number of points.
+    """
 
     def __init__(self, done: int, total: int) -> None:
         self._done, self._total, self._finished = done, total, 0
         self._since = time.monotonic()
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            bar_format="{n}/{total} points |{bar}| {elapsed}{postfix}",
+        )
 
-    def rate(self) -> str:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, running: int) -> None:
+        """Draw the bar."""
+        self._bar.set_postfix_str(", ".join(part for part in (f"{running} running", self._rate()) if part))
+
+    def elsewhere(self, entry: Entry, status: Status) -> None:
+        """Say that a point is finished, or runs, without this launcher."""
+        self._step(f"{status.state} elsewhere {entry.id}")
+
+    def ended(self, child: _Child, status: Status) -> None:
+        """Say how a point ended."""
+        self._finished += status.state == "finished"
+        told = [f"{status.state} {child.entry.id} ({time.monotonic() - child.since:.0f} s)"]
+        if ENCODER in status.metrics:
+            told.append(f"encoder {percent(status.metrics[ENCODER])}")
+        if L0 in status.metrics:
+            told.append(f"ℓ0 {fraction(status.metrics[L0])}/{fraction(status.metrics.get(L0_TARGET))}")
+        if status.state == "failed":
+            told.append(f"see {status.log}")
+        self._step("  ".join([*told, self._rate()]).rstrip())
+
+    def _step(self, text: str) -> None:
+        self._done += 1
+        _say(f"[{self._done}/{self._total}] {text}")
+        self._bar.update()
+
+    def _rate(self) -> str:
         if not self._finished:
             return ""
-        return f"{3600 * self._finished / (time.monotonic() - self._since):.3g} points/h, "
-
-    def line(self, child: _Child, status: Status) -> str:
-        """Say how a point ended."""
-        self._done += 1
-        self._finished += status.state == "finished"
-        told = f"[{self._done}/{self._total}] {status.state} {child.entry.id} ({time.monotonic() - child.since:.0f} s)"
-        if ENCODER in status.metrics:
-            told += f"  encoder {percent(status.metrics[ENCODER])}"
-        if L0 in status.metrics:
-            told += f"  ℓ0 {fraction(status.metrics[L0])}/{fraction(status.metrics.get(L0_TARGET))}"
-        if status.error:
-            told += f"  see {status.log}"
-        return f"{told}  {self.rate()}".rstrip(" ,")
+        return f"{3600 * self._finished / (time.monotonic() - self._since):.3g} points/h"
 
 
 def environments(parallel: int, gpus: int) -> list[dict[str, str]]:

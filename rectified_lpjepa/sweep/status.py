@@ -102,8 +102,7 @@ def _look(entry: Entry, logs: Mapping[str, Path], queued: str | None) -> Status:
         result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
         return Status("finished", result["epochs"], result["epochs"], result["metrics"], restarts, (), log, result)
     epoch, metrics = _progress(run_dir / "csv" / "metrics.csv")
-    config = run_dir / "config.yaml"
-    epochs = read_mapping(config)["trainer"].get("max_epochs") if config.exists() else None
+    epochs = _epochs(run_dir / "config.yaml")
     error: tuple[str, ...] = ()
     if is_running(run_dir):
         state = "running"
@@ -116,9 +115,19 @@ def _look(entry: Entry, logs: Mapping[str, Path], queued: str | None) -> Status:
     return Status(state, epoch, epochs, metrics, restarts, error, log)
 
 
+def _epochs(config: Path) -> int | None:
+    """Read how many epochs a run is to have; None while its configuration is not written, or just being written."""
+    try:
+        trainer = read_mapping(config).get("trainer")
+    except (FileNotFoundError, ValueError):
+        return None
+    return trainer.get("max_epochs") if isinstance(trainer, dict) else None
+
+
 def _progress(table: Path) -> tuple[int | None, dict[str, float]]:
     """Read the last epoch, counted from 1, and the last values of the metrics that are shown, from a run's table."""
-    lines = _lines(table)
+    text = table.read_text(encoding="utf-8") if table.exists() else ""
+    lines = text[: text.rfind("\n") + 1].splitlines()  # the last one may just be being written
     epoch, metrics = None, dict[str, float]()
     if len(lines) < 2:
         return epoch, metrics

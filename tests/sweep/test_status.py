@@ -55,7 +55,7 @@ def test_a_run_in_progress_is_known_by_its_lock_and_shows_its_last_values(one) -
     entry, _, status = one
     directory = Path(entry.run_dir)
     (directory / "csv").mkdir(parents=True)
-    (directory / "csv" / "metrics.csv").write_text(TABLE)
+    (directory / "csv" / "metrics.csv").write_text(TABLE + "7,31,,0.")  # a line that is just being written
     (directory / "config.yaml").write_text("trainer: {max_epochs: 8}")
     (directory / "starts.jsonl").write_text('{"step": 0}\n{"step": 3}\n{"step": 9}\n')
     with (directory / "running.lock").open("ab") as lock:
