@@ -21,7 +21,7 @@ L0, L0_TARGET = "val/sparsity/l0", "val/sparsity/l0_target"
 _SHOWN = (ENCODER, PROJECTOR, L0, L0_TARGET)
 _STOPPED = (130, 138, 143)  # exit codes of `fit` after Ctrl-C, SIGUSR1 and SIGTERM: it has saved and goes on
 _EXIT = "exit code "
-_ERROR_LINES = 6
+_ERROR_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,16 @@ def _progress(table: Path) -> tuple[int | None, dict[str, float]]:
 
 
 def _error(log: Path | None) -> tuple[str, ...]:
-    """Give the last lines of a log that ends with the exit code of a failure, or nothing."""
+    """Give the error of a log that ends with the exit code of a failure: its message, or the log's last lines."""
     lines = [line.rstrip() for line in _lines(log) if line.strip()] if log is not None else []
     code = re.fullmatch(rf"{_EXIT}(\d+)", lines[-1]) if lines else None
     if code is None or int(code[1]) in _STOPPED:
         return ()
-    return tuple(lines[-1 - _ERROR_LINES :])
+    starts = [number for number, line in enumerate(lines) if line.startswith("$ ")]
+    lines = lines[starts[-1] + 1 if starts else 0 : -1]
+    messages = [number for number, line in enumerate(lines) if line.startswith("error:")]
+    told = lines[messages[-1] :][:_ERROR_LINES] if messages else lines[-_ERROR_LINES:]
+    return (*told, code[0])
 
 
 def _lines(file: Path) -> list[str]:
@@ -173,7 +177,7 @@ def status_table(entries: Sequence[Entry], statuses: Mapping[int, Status]) -> st
     for entry in entries:
         status = statuses[entry.index]
         if status.state == "failed":
-            text += "\n\n" + "\n  ".join([f"{entry.id} failed; the end of {status.log}:", *status.error])
+            text += "\n\n" + "\n  ".join([f"{entry.id} failed, see {status.log}:", *status.error])
     return text
 
 

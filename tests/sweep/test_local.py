@@ -79,7 +79,7 @@ def test_a_sweep_goes_on_after_a_failed_point_and_after_a_stop(
     assert process.returncode == 1, printed  # one has failed again
     assert "3 points: 1 finished, 1 stopped, 1 failed" in printed
     assert f"finished {long.id}" in printed
-    assert "much" in printed.partition("the end of")[2]  # the error
+    assert "much" in printed.partition(f"{broken.id} failed, see")[2]  # the error
     steps = [json.loads(line)["step"] for line in (Path(long.run_dir) / "starts.jsonl").read_text().splitlines()]
     assert len(steps) == 2
     assert 0 == steps[0] < steps[1]

@@ -80,11 +80,13 @@ def test_a_run_in_progress_is_known_by_its_lock_and_shows_its_last_values(one) -
 def test_how_a_start_ended_is_the_last_line_of_its_log(one, name: str, code: int, state: str) -> None:
     entry, folder, status = one
     log = folder.logs / name.format(id=entry.id)
-    log.write_text(f"$ command\n{'x' * 9}\nerror: it broke\n  HINT: mend it\n\nexit code {code}\n")
+    log.write_text(
+        f"$ command\nerror: old\nexit code 1\n$ command\nx\nerror: it broke\n  HINT: mend it\n\nexit code {code}\n"
+    )
     found = status()
     assert found.state == state
     if state == "failed":
-        assert found.error[-3:] == ("error: it broke", "  HINT: mend it", f"exit code {code}")
+        assert found.error == ("error: it broke", "  HINT: mend it", f"exit code {code}")
         shown = status_table([entry], {0: found})
         assert "error: it broke" in shown
         assert str(log) in shown
@@ -92,6 +94,13 @@ def test_how_a_start_ended_is_the_last_line_of_its_log(one, name: str, code: int
     with log.open("a") as file:
         file.write("$ command\nEpoch 1/4\n")
     assert status().state == "stopped"
+
+
+def test_without_a_message_the_end_of_the_log_is_the_error(one) -> None:
+    entry, folder, status = one
+    lines = [f"line {number}" for number in range(50)]
+    (folder.logs / f"{entry.id}.log").write_text("\n".join(["$ command", *lines, "exit code 137"]))
+    assert status().error == (*lines[-12:], "exit code 137")
 
 
 def test_the_logs_of_other_points_are_not_mixed_up(one) -> None:
