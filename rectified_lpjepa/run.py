@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -65,6 +66,15 @@ def _put_aside(paths: Iterable[Path]) -> None:
 def _this_process() -> dict[str, Any]:
     """Say who does something now, for others to read."""
     return {"host": platform.node(), "pid": os.getpid(), "slurm_job": os.environ.get("SLURM_JOB_ID")}
+
+
+def _lock_file(file: BinaryIO) -> None:
+    """Lock a file exclusively, or raise BlockingIOError; `sweep status` holds the lock for a moment to look at it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.2)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _now() -> str:
@@ -158,7 +168,7 @@ class RunDirectory:
         path = self.path / "running.lock"
         lock = path.open("a+b")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_file(lock)
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().decode(errors="replace").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from rectified_lpjepa.identity import differences, identity, identity_hash, is_identity_option
 from rectified_lpjepa.run import Run, RunDirectory
+from rectified_lpjepa.sweep.status import is_running
 
 
 def identify(config: dict[str, Any], fingerprint: str | None = "0123") -> dict[str, Any]:
@@ -155,3 +157,17 @@ def test_a_missing_fork_is_named(tmp_path: Path) -> None:
     directory = RunDirectory(Run(root=str(tmp_path), fork_from="nowhere.ckpt"), identify(configuration()))
     with pytest.raises(FileNotFoundError, match=r"nowhere\.ckpt"):
         directory.open()
+
+
+def test_a_look_at_the_lock_does_not_hinder_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = RunDirectory(Run(dir=str(tmp_path)), identify(configuration()))
+    with (tmp_path / "running.lock").open("a+b") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with pytest.raises(ValueError, match="is in progress"):
+            directory.open()
+        # The look ends while the start waits for a moment.
+        monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        assert directory.open() is None
+        assert is_running(tmp_path)
+        directory.close()
+        assert not is_running(tmp_path)
