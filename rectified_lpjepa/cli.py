@@ -30,10 +30,11 @@ from rectified_lpjepa.callbacks import (
 )
 from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync
+from rectified_lpjepa.identity import identity
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import run_loggers
 from rectified_lpjepa.parser import Parser
-from rectified_lpjepa.run import Run, RunDirectory, identity
+from rectified_lpjepa.run import Run, RunDirectory
 from rectified_lpjepa.slurm import requeue_job
 
 _SIGNAL_EXIT = 128  # plus the signal: the exit code of a process that ended by it, by the shell's convention

@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": "evaluate a checkpoint on the validation set",
     "test": "evaluate a checkpoint on the test set",
     "predict": "write the features of a checkpoint to a file",
+    "sweep": "run `fit` for many settings, here or on a cluster, and collect the results",
     "prepare": "shrink a folder of images once, for faster reading",
     "benchmark": "measure the speed of a part against plain and published-style code",
 }
@@ -86,9 +87,11 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _is_message(error: Exception) -> bool:
     """Say whether an error is one for the user, of which the message is enough."""
+    if isinstance(error, ValueError | TypeError | OSError | FloatingPointError):
+        return True
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    return isinstance(error, ValueError | TypeError | OSError | FloatingPointError | MisconfigurationException)
+    return isinstance(error, MisconfigurationException)
 
 
 def _hint(error: Exception) -> str:
@@ -112,7 +115,11 @@ def _prepare(arguments: list[str]) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    if arguments[0] == "benchmark":
+    if arguments[0] == "sweep":
+        from rectified_lpjepa.sweep.command import sweep
+
+        sweep(arguments[1:])
+    elif arguments[0] == "benchmark":
         from rectified_lpjepa.benchmarks.command import benchmark
 
         benchmark(arguments[1:])
@@ -139,7 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_help())  # noqa: T201
         raise SystemExit(0 if given else 2)
     _refuse_unknown_command(given)
-    _quiet_lightning()
+    if given[0] != "sweep":
+        _quiet_lightning()
     try:
         # Lightning starts further processes with the command line that it finds there.
         sys.argv[1:] = _with_config_of_checkpoint(given)

@@ -1,20 +1,15 @@
-"""A run directory is an identity: its name and a stored hash come from the configuration and the seed.
-
-Keys are of two kinds. Identity keys (model, target, objective, data, batch, optimiser, schedule, epochs, seed) decide
-what the numbers of a run mean; continuing a run with another value is refused. Runtime keys (devices, nodes, workers,
-loggers, paths) may change from start to start.
-"""
+"""The directory of a run: claimed by one process at a time, and by runs of one identity only."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import platform
 import shutil
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,19 +20,8 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from rectified_lpjepa.callbacks.checkpoint import LAST, PREVIOUS
 from rectified_lpjepa.callbacks.checkpoint_io import check_integrity
 from rectified_lpjepa.files import write_text
+from rectified_lpjepa.identity import differences, identity_hash
 
-_IDENTITY_TRAINER_KEYS = (
-    "max_epochs",
-    "max_steps",
-    "precision",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "limit_train_batches",
-    "sync_batchnorm",
-)
-_RUNTIME_MODEL_KEYS = ("compile",)
-_RUNTIME_DATA_KEYS = ("root", "path", "num_workers", "eval_batch_size", "download", "predict_split")
 _CONTENTS = (
     "checkpoints",
     "config.yaml",
@@ -84,53 +68,17 @@ def _this_process() -> dict[str, Any]:
     return {"host": platform.node(), "pid": os.getpid(), "slurm_job": os.environ.get("SLURM_JOB_ID")}
 
 
+def _lock_file(file: BinaryIO) -> None:
+    """Lock a file exclusively, or raise BlockingIOError; `sweep status` holds the lock for a moment to look at it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.2)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def identity(config: Mapping[str, Any], fingerprint: str | None) -> dict[str, Any]:
-    """Select the identity keys of a configuration.
-
-    Args:
-        config: the plain configuration of ``fit``, with the keys ``seed_everything``, ``model``, ``data``, ``trainer``.
-        fingerprint: what tells the data from other data read by the same class, see
-            :attr:`~rectified_lpjepa.data.TwoViewDataModule.fingerprint`. It stands for their path, which may change.
-
-    Returns:
-        A plain nested dict.
-    """
-    data = config["data"]
-    arguments = {key: value for key, value in (data.get("init_args") or {}).items() if key not in _RUNTIME_DATA_KEYS}
-    return {
-        "seed_everything": config["seed_everything"],
-        "model": {key: value for key, value in config["model"].items() if key not in _RUNTIME_MODEL_KEYS},
-        "data": {"class_path": data["class_path"], "init_args": arguments, "fingerprint": fingerprint},
-        "trainer": {key: config["trainer"].get(key) for key in _IDENTITY_TRAINER_KEYS},
-    }
-
-
-def identity_hash(identity_: Mapping[str, Any]) -> str:
-    """Hash an identity to eight hexadecimal digits, the same on every machine."""
-    return hashlib.sha256(json.dumps(identity_, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, part in value.items():
-            yield from _leaves(part, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, value
-
-
-def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """List the keys in which two identities differ, one line each: ``key: stored → given``."""
-    old, new = dict(_leaves(stored)), dict(_leaves(given))
-    missing = "(absent)"
-    return [
-        f"{key}: {old.get(key, missing)} → {new.get(key, missing)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, missing) != new.get(key, missing)
-    ]
 
 
 class RunDirectory:
@@ -220,7 +168,7 @@ class RunDirectory:
         path = self.path / "running.lock"
         lock = path.open("a+b")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_file(lock)
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().decode(errors="replace").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ import torch
 
 from rectified_lpjepa.cli import CLI
 from rectified_lpjepa.optim import effective_lr
+from rectified_lpjepa.sweep.file import read_sweep
+from rectified_lpjepa.sweep.manifest import Folder, make_plan, write_plan
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -73,6 +76,25 @@ def test_the_papers_recipes_build_with_the_published_values(build, name: str) ->
     recipe_of_views = cli.datamodule.augmentation
     assert recipe_of_views.blur == (0.5 if "imagenet" in name else 0.0)
     assert (recipe_of_views.crop_scale, recipe_of_views.solarize) == ((0.2, 1.0), 0.1)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_command_line_accepts_every_point_of_a_sweep(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+    monkeypatch.setattr(CLI, "before_instantiate_classes", lambda cli: parsed.append(cli.config.fit) or sys.exit())
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    folder = Folder(tmp_path)
+    plan = make_plan(read_sweep(path), path.parent, folder)
+    write_plan(folder, plan)
+    for entry in plan.entries:
+        with pytest.raises(SystemExit):
+            CLI(entry.argv)
+    assert [config.seed_everything for config in parsed] == [entry.seed for entry in plan.entries]
+    assert [config.run.dir for config in parsed] == [entry.run_dir for entry in plan.entries]
+    for entry, config in zip(plan.entries, parsed, strict=True):
+        assert {option: config[option] for option in entry.options} == entry.options
 
 
 @pytest.mark.parametrize("name", OURS)

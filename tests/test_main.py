@@ -17,7 +17,7 @@ def test_help_lists_all_commands_without_importing_what_they_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     text, modules = done.stdout.rsplit("\n", 2)[:2]
-    for command in ("fit", "validate", "test", "predict", "prepare", "benchmark"):
+    for command in ("fit", "validate", "test", "predict", "sweep", "prepare", "benchmark"):
         assert re.search(rf"^  {command} +\w", text, re.MULTILINE), command
     assert "'rectified_lpjepa.main'" in modules
     assert not [name for name in ("torch", "lightning", "numpy") if f"'{name}'" in modules]

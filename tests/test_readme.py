@@ -13,6 +13,8 @@ from jsonargparse import capture_parser
 
 from rectified_lpjepa.cli import CLI
 from rectified_lpjepa.main import main
+from rectified_lpjepa.sweep.command import parse
+from rectified_lpjepa.sweep.file import read_sweep
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +41,9 @@ def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
     elif program == "rectified-lpjepa" and arguments[0] in ("benchmark", "prepare"):
         monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
         assert capture_parser(lambda: main(arguments)).parse_args(arguments[1:])
+    elif program == "rectified-lpjepa" and arguments[0] == "sweep":
+        file = ROOT / parse(arguments[1:]).file
+        assert read_sweep(file).expand(file.parent)
     elif program == "rectified-lpjepa":
 
         def stop(cli: CLI) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from rectified_lpjepa.run import Run, RunDirectory, differences, identity, identity_hash
+from rectified_lpjepa.identity import differences, identity, identity_hash, is_identity_option
+from rectified_lpjepa.run import Run, RunDirectory
+from rectified_lpjepa.sweep.status import is_running
 
 
 def identify(config: dict[str, Any], fingerprint: str | None = "0123") -> dict[str, Any]:
@@ -60,6 +63,26 @@ def test_identity_keys_change_the_identity_and_the_hash(change: dict[str, Any]) 
     changed, given = identify(configuration(**change)), identify(configuration())
     assert identity_hash(changed) != identity_hash(given)
     assert len(differences(given, changed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "decides"),
+    [
+        ("seed_everything", True),
+        ("trainer.max_epochs", True),
+        ("trainer.devices", False),
+        ("model.optimizer.lr", True),
+        ("model.compile", False),
+        ("data", True),
+        ("data.init_args.batch_size", True),
+        ("data.batch_size", True),
+        ("data.init_args.num_workers", False),
+        ("data.path", False),
+        ("figures.every_n_epochs", False),
+    ],
+)
+def test_options_are_of_the_same_two_kinds(option: str, decides: bool) -> None:
+    assert is_identity_option(option) is decides
 
 
 def test_the_content_of_the_data_is_a_part_of_the_identity_and_their_place_is_not() -> None:
@@ -134,3 +157,17 @@ def test_a_missing_fork_is_named(tmp_path: Path) -> None:
     directory = RunDirectory(Run(root=str(tmp_path), fork_from="nowhere.ckpt"), identify(configuration()))
     with pytest.raises(FileNotFoundError, match=r"nowhere\.ckpt"):
         directory.open()
+
+
+def test_a_look_at_the_lock_does_not_hinder_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = RunDirectory(Run(dir=str(tmp_path)), identify(configuration()))
+    with (tmp_path / "running.lock").open("a+b") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with pytest.raises(ValueError, match="is in progress"):
+            directory.open()
+        # The look ends while the start waits for a moment.
+        monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(looking, fcntl.LOCK_UN))
+        assert directory.open() is None
+        assert is_running(tmp_path)
+        directory.close()
+        assert not is_running(tmp_path)
