@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import run_loggers
 from rectified_lpjepa.parser import Parser
+from rectified_lpjepa.preflight import check_launch, requested_layout
 from rectified_lpjepa.run import Run, RunDirectory, identity
 from rectified_lpjepa.slurm import requeue_job
 
@@ -109,6 +111,14 @@ class CLI(LightningCLI):
         """Leave the configuration alone: what is asked for here comes before what a checkpoint remembers."""
 
     # ------------------------------------------------------------------------------------------ the run's parts
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        batch_size = config.data.init_args.batch_size if self.subcommand == "fit" else None
+        layout = requested_layout(config.trainer, batch_size)
+        if layout is not None:
+            check_launch(os.environ, layout)
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
