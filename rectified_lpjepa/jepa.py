@@ -173,6 +173,8 @@ class RectifiedLpJEPA(LightningModule):
 
     @override
     def setup(self, stage: str) -> None:
+        # Lightning does so after it has read a checkpoint, whose float64 weights would then have passed through float32.
+        self.trainer.precision_plugin.convert_module(self)
         if stage == "fit":
             self._check_trainer()
 

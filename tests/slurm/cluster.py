@@ -49,6 +49,8 @@ SelectTypeParameters=CR_CPU
 JobRequeue=1
 KillWait={kill_wait}
 SlurmdTimeout=10
+MinJobAge=3600
+SchedulerParameters=sched_interval=3,bf_interval=3
 ReturnToService=0
 MpiDefault=none
 NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=4 Weight=2

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster, missing
-from jobs import outputs
+
+pytest.register_assert_rewrite("jobs")
+from jobs import outputs  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from cluster import Cluster, tail, wait_for
 
-BATCHES_PER_EPOCH, EPOCHS = 12, 4
+BATCHES_PER_EPOCH, EPOCHS = 20, 3
 STEPS = BATCHES_PER_EPOCH * EPOCHS
 HERE = Path(__file__).parent
 PROGRAM = (sys.executable, "-m", "rectified_lpjepa")
@@ -90,9 +92,9 @@ class Run:
         pacing = {"class_path": "pace.Pace", "init_args": {"seconds": pace, "file": str(self._pace_file)}}
         self.command.append(f"--trainer.callbacks={json.dumps([pacing])}")
 
-    def by_srun(self, *options: str) -> str:
+    def by(self, *launcher: str, options: tuple[str, ...] = ()) -> str:
         """Write the command for a batch script."""
-        return shlex.join(["srun", *self.command, *options])
+        return shlex.join([*launcher, *self.command, *options])
 
     @property
     def step(self) -> int:
@@ -102,6 +104,10 @@ class Run:
 
     def wait_for_step(self, step: int, seconds: float = 90) -> None:
         wait_for(lambda: self.step >= step, seconds, f"step {step} of {self.path.name}")
+
+    def kill(self) -> None:
+        """Kill the first process outright."""
+        os.kill(json.loads((self.path / "running.lock").read_text())["pid"], signal.SIGKILL)
 
     @property
     def checkpoint(self) -> dict[str, Any]:

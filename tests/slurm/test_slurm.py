@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from cluster import Cluster, wait_for
-from jobs import BATCHES_PER_EPOCH, PROGRAM, STEPS, Job, Run, assert_equal_bit_for_bit, leaves
+from jobs import BATCHES_PER_EPOCH, STEPS, Job, Run, assert_equal_bit_for_bit, leaves
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(500)
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
 MIDDLE = BATCHES_PER_EPOCH + 4  # in the second epoch, away from its checkpoints
+END = 2 * BATCHES_PER_EPOCH  # of the second epoch
+
+# What a job of two tasks on one node is started with, by mistake, and what it is told.
+WRONG = {
+    "two tasks, one device": (["srun"], [], "`--trainer.devices 1`, but SLURM started 2 task(s) per node"),
+    "no srun": ([], ["--trainer.devices=2"], "was started once, without srun"),
+    "interactive": (["srun", "--job-name=bash"], ["--trainer.devices=2"], "each of the 2 tasks would train alone"),
+    "two nodes wanted": (["srun"], ["--trainer.devices=2", "--trainer.num_nodes=2"], "started the program on 1 node"),
+}
 
 
 class Submitted(NamedTuple):
@@ -21,65 +29,76 @@ class Submitted(NamedTuple):
     job: Job
 
 
-@pytest.fixture(scope="session")
-def submitted(cluster: Cluster, folder: Path) -> dict[str, Submitted]:
-    """Start at once all that can run side by side."""
-
-    def submit(name: str, pace: float, nodes: int, *options: str) -> Submitted:
-        run = Run(folder, name, pace)
-        return Submitted(run, Job(cluster, folder, name, run.by_srun(f"--trainer.num_nodes={nodes}"), *options))
-
-    return {
-        # The signal comes up to a minute before it is asked for, and a limit is a minute at least.
-        "limited": submit("limited", 1.5, 1, "--time=1", "--signal=USR1@5", "--nodelist=node1"),
-        "requeued": submit("requeued", 0.5, 2, *TWO_NODES),
-        "two": submit("two", 0, 2, *TWO_NODES),
-        "one": submit("one", 0, 1),
-    }
+def submit(cluster: Cluster, folder: Path, name: str, pace: float, *options: str) -> Submitted:
+    run = Run(folder, name, pace)
+    nodes = f"--trainer.num_nodes={2 if TWO_NODES[0] in options else 1}"
+    return Submitted(run, Job(cluster, folder, name, run.by("srun", options=(nodes,)), *options))
 
 
 @pytest.fixture(scope="session")
-def one(submitted: dict[str, Submitted]) -> Run:
-    """The run of one process that was never stopped."""
-    run, job = submitted["one"]
-    assert job.wait()["Restarts"] == "0"
-    return run
+def limited(cluster: Cluster, folder: Path) -> Submitted:
+    """A run that takes longer than its job may; the signal comes up to a minute before it is asked for."""
+    return submit(cluster, folder, "limited", 2.0, "--time=2", "--signal=USR1@5", "--nodelist=node1")
 
 
 @pytest.fixture(scope="session")
-def two(submitted: dict[str, Submitted]) -> Run:
-    """The same on two nodes, one process on each."""
-    run, job = submitted["two"]
-    shown = job.wait()
-    assert (shown["Restarts"], shown["NodeList"]) == ("0", "node[1-2]")
-    return run
+def requeued(cluster: Cluster, folder: Path) -> Submitted:
+    """A run on two nodes that takes its time."""
+    return submit(cluster, folder, "requeued", 0.5, *TWO_NODES)
+
+
+@pytest.fixture(scope="session")
+def two(cluster: Cluster, folder: Path) -> Submitted:
+    """A run on two nodes, one process on each, that nobody stops."""
+    return submit(cluster, folder, "two", 0.0, *TWO_NODES)
+
+
+@pytest.fixture(scope="session")
+def one(cluster: Cluster, folder: Path) -> Submitted:
+    """The same in one process."""
+    return submit(cluster, folder, "one", 0.0)
+
+
+def finished(submitted: Submitted) -> Run:
+    assert submitted.job.wait()["Restarts"] == "0"
+    return submitted.run
 
 
 def test_requeued_in_mid_training_it_goes_on_exactly(
-    cluster: Cluster, folder: Path, submitted: dict[str, Submitted], two: Run
+    cluster: Cluster, folder: Path, limited: Submitted, requeued: Submitted, two: Submitted, one: Submitted
 ) -> None:
-    run, job = submitted["requeued"]
-    run.wait_for_step(MIDDLE)
-    cluster.command("scontrol", "requeue", job.number)
-    assert job.wait()["Restarts"] == "1"
-    first, second = run.starts
+    requeued.run.wait_for_step(MIDDLE)
+    cluster.command("scontrol", "requeue", requeued.job.number)
+    assert requeued.job.wait()["Restarts"] == "1"
+    first, second = requeued.run.starts
     assert first == 0
-    assert MIDDLE <= second <= MIDDLE + 4  # not from the last epoch's end
-    assert_equal_bit_for_bit(run, two)
+    assert MIDDLE <= second < END
+    assert_equal_bit_for_bit(requeued.run, finished(two))
 
 
-def test_two_nodes_end_with_the_numbers_of_one_process(cluster: Cluster, folder: Path, one: Run, two: Run) -> None:
-    alone, together = (leaves(run.checkpoint["state_dict"]) for run in (one, two))
-    assert alone.keys() == together.keys()
-    for name, expected in alone.items():
-        torch.testing.assert_close(together[name], expected, rtol=1e-7, atol=1e-9, msg=name)
-    assert two.metrics.keys() == one.metrics.keys()
-    assert two.metrics == pytest.approx(one.metrics, rel=1e-6)
+def test_two_nodes_end_with_the_numbers_of_one_process(
+    cluster: Cluster, folder: Path, one: Submitted, two: Submitted
+) -> None:
+    alone, together = finished(one), finished(two)
+    assert two.job.shown()["NodeList"] == "node[1-2]"
+    expected, found = (leaves(run.checkpoint["state_dict"]) for run in (alone, together))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-7, atol=1e-9, msg=lambda text, at=name: f"{at}: {text}")
+    assert together.metrics == pytest.approx(alone.metrics, rel=1e-6)
 
 
-def test_a_node_set_down_loses_nothing(cluster: Cluster, folder: Path, one: Run) -> None:
-    run = Run(folder, "down", 0.5)
-    job = Job(cluster, folder, "down", run.by_srun())
+def test_torchrun_in_a_job_is_taken_for_torchrun(cluster: Cluster, folder: Path, two: Submitted) -> None:
+    run = Run(folder, "torchrun")
+    python, *program = run.command
+    run.command = [*program, "--trainer.devices=2"]
+    launcher = (python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    Job(cluster, folder, "torchrun", run.by(*launcher), "--ntasks-per-node=1", "--cpus-per-task=2").wait()
+    assert_equal_bit_for_bit(run, finished(two))
+
+
+def test_a_node_set_down_loses_nothing(cluster: Cluster, folder: Path, one: Submitted) -> None:
+    run, job = submit(cluster, folder, "down", 0.5)
     run.wait_for_step(MIDDLE)
     assert job.shown()["NodeList"] == "node2"
     cluster.command("scontrol", "update", "NodeName=node2", "State=DOWN", "Reason=test")
@@ -88,15 +107,14 @@ def test_a_node_set_down_loses_nothing(cluster: Cluster, folder: Path, one: Run)
     finally:
         cluster.command("scontrol", "update", "NodeName=node2", "State=RESUME")
     assert (shown["NodeList"], shown["Restarts"]) == ("node1", "1")
-    assert run.starts[-1] >= BATCHES_PER_EPOCH
-    assert_equal_bit_for_bit(run, one)
+    assert MIDDLE <= run.starts[-1] < END
+    assert_equal_bit_for_bit(run, finished(one))
 
 
 def test_a_node_that_loses_its_power_costs_what_came_after_the_last_checkpoint(
-    cluster: Cluster, folder: Path, one: Run
+    cluster: Cluster, folder: Path, one: Submitted
 ) -> None:
-    run = Run(folder, "power", 0.5)
-    job = Job(cluster, folder, "power", run.by_srun())
+    run, job = submit(cluster, folder, "power", 0.5)
     run.wait_for_step(MIDDLE)
     assert job.shown()["NodeList"] == "node2"
     cluster.kill_node("node2")
@@ -108,47 +126,27 @@ def test_a_node_that_loses_its_power_costs_what_came_after_the_last_checkpoint(
         cluster.command("scontrol", "update", "NodeName=node2", "State=RESUME")
     assert (shown["NodeList"], shown["Restarts"]) == ("node1", "1")
     assert run.starts == [0, BATCHES_PER_EPOCH]
-    assert_equal_bit_for_bit(run, one)
+    assert_equal_bit_for_bit(run, finished(one))
 
 
-def test_processes_killed_outright_fail_the_job_and_the_next_one_goes_on(
-    cluster: Cluster, folder: Path, one: Run
+def test_a_process_killed_outright_fails_its_job_and_the_next_one_goes_on(
+    cluster: Cluster, folder: Path, one: Submitted
 ) -> None:
-    run = Run(folder, "killed", 0.3)
-    first = Job(cluster, folder, "killed", run.by_srun())
+    run, job = submit(cluster, folder, "killed", 0.3)
     run.wait_for_step(MIDDLE)
-    cluster.command("scancel", "--signal=KILL", first.number)
-    shown = first.wait("FAILED")
-    assert shown["ExitCode"] == f"{128 + signal.SIGKILL}:0"
-    Job(cluster, folder, "killed-again", run.by_srun()).wait()
+    run.kill()
+    assert job.wait("FAILED")["ExitCode"] == "137:0"
+    Job(cluster, folder, "killed-again", run.by("srun")).wait()
     assert run.starts == [0, BATCHES_PER_EPOCH]
-    assert_equal_bit_for_bit(run, one)
-
-
-WRONG = {
-    "two tasks, one device": (["srun"], [], "`--trainer.devices 1`, but SLURM started 2 task(s) per node"),
-    "one task of two": (["srun", "-n1"], ["--trainer.devices=2"], "SLURM started 1 task(s) per node"),
-    "no srun": ([], ["--trainer.devices=2"], "was started once, without srun"),
-    "two nodes wanted": (
-        ["srun"],
-        ["--trainer.devices=2", "--trainer.num_nodes=2"],
-        "SLURM started the program on 1 node(s)",
-    ),
-    "interactive": (["srun", "--job-name=bash"], ["--trainer.devices=2"], "each of the 2 tasks would train alone"),
-    "plain --ntasks": (
-        ["env", "-u", "SLURM_NTASKS_PER_NODE", "srun", "-n2"],
-        ["--trainer.devices=2"],
-        "without `--ntasks-per-node`",
-    ),
-}
+    assert_equal_bit_for_bit(run, finished(one))
 
 
 def test_wrong_launches_are_refused_before_they_hang(cluster: Cluster, folder: Path) -> None:
-    lines = []
-    for name, (launcher, options, _) in WRONG.items():
-        command = " ".join([*launcher, *PROGRAM, "fit", f"--config={folder}/tiny.yaml", *options])
-        lines.append(f"echo '== {name}'\n{command} --run.dir={folder}/wrong\necho exit code $?")
-    Run(folder, "wrong")  # writes the configuration
+    run = Run(folder, "wrong")
+    lines = [
+        f"echo '== {name}'\n{run.by(*launcher, options=tuple(options))}\necho exit code $?"
+        for name, (launcher, options, _) in WRONG.items()
+    ]
     job = Job(cluster, folder, "wrong", "\n".join(lines), "--ntasks-per-node=2")
     job.wait()
     sections = dict(part.split("\n", 1) for part in job.output.read_text().split("== ")[1:])
@@ -156,15 +154,15 @@ def test_wrong_launches_are_refused_before_they_hang(cluster: Cluster, folder: P
     for name, (_, _, message) in WRONG.items():
         assert message in sections[name]
         assert "exit code 1" in sections[name]
-    assert not (folder / "wrong").exists()
+    assert not run.path.exists()
 
 
 def test_a_time_limit_in_mid_training_costs_nothing(
-    cluster: Cluster, folder: Path, submitted: dict[str, Submitted], one: Run
+    cluster: Cluster, folder: Path, limited: Submitted, one: Submitted
 ) -> None:
-    run, job = submitted["limited"]
-    shown = job.wait(seconds=300)
-    assert int(shown["Restarts"]) >= 1
-    assert len(run.starts) == int(shown["Restarts"]) + 1
+    run, job = limited
+    restarts = int(job.wait(seconds=300)["Restarts"])
+    assert restarts >= 1
+    assert len(run.starts) == restarts + 1
     assert all(0 < step < STEPS for step in run.starts[1:])
-    assert_equal_bit_for_bit(run, one)
+    assert_equal_bit_for_bit(run, finished(one))
