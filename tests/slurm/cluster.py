@@ -68,6 +68,9 @@ def missing() -> str | None:
 
 
 def install() -> None:
+    """Install what is not there yet."""
+    if all(map(shutil.which, PROGRAMS)):
+        return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run(["apt-get", "update", "--quiet=2"], check=True, env=environment)
     command = ["apt-get", "install", "--quiet=2", "--yes", "--no-install-recommends", "slurm-wlm", "munge"]
@@ -156,10 +159,10 @@ class Cluster:
         listed = self.command("sinfo", "--Node", "--noheader", "--format=%N %T", check=False)
         return {name: state.rstrip("*") for name, state in (line.split() for line in listed.splitlines())}
 
-    def command(self, *command: str, check: bool = True, **keywords: str) -> str:
-        """Run one of SLURM's commands and return what it prints."""
+    def command(self, *command: str, check: bool = True, **variables: str) -> str:
+        """Run a command in the cluster, such as sinfo, with further environment variables; return what it prints."""
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=60, check=False, **keywords
+            command, env=self.environment | variables, capture_output=True, text=True, timeout=90, check=False
         )
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
@@ -216,8 +219,8 @@ if __name__ == "__main__":
         reason = missing()
         if reason:
             sys.exit(reason)
-        with Cluster() as cluster:
+        with Cluster() as cluster, suppress(KeyboardInterrupt):
             code = subprocess.run(sys.argv[2:], env=cluster.environment, check=False).returncode
-        sys.exit(code)
+            sys.exit(code)
     else:
         sys.exit(__doc__)
