@@ -13,6 +13,7 @@ from typing import Any, cast
 import yaml
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
@@ -143,7 +144,8 @@ class CLI(LightningCLI):
                 self._open(kwargs)
         kwargs["default_root_dir"] = str(self.directory.path)
         plugins = _as_list(settings.plugins)
-        if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        is_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun may run in a job, too
+        if is_srun and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
             # Lightning's own handler of signals saves amid whatever the program is doing; ours are in RunCheckpoint.
             plugins.append(SLURMEnvironment(auto_requeue=False))
         kwargs["plugins"] = [AtomicCheckpointIO(), *plugins]

@@ -53,8 +53,8 @@ MinJobAge=3600
 SchedulerParameters=sched_interval=3,bf_interval=3
 ReturnToService=0
 MpiDefault=none
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=4 Weight=2
-NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=4 Weight=1
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=16 Weight=2
+NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=16 Weight=1
 PartitionName=main Nodes=node[1-2] Default=YES MaxTime=10 DefaultTime=10 State=UP OverSubscribe=NO
 """
 

@@ -82,14 +82,23 @@ class Job:
 
 
 class Run:
-    """A run of the tiny model: the command that trains it, and its directory."""
+    """A run of the tiny model: the command that trains it, and its directory.
 
-    def __init__(self, folder: Path, name: str, pace: float = 0.0) -> None:
+    Args:
+        folder: of all runs.
+        name: of this one.
+        pace: seconds of rest before each step of ``epoch``, of all epochs for None.
+    """
+
+    def __init__(self, folder: Path, name: str, pace: float = 0.0, epoch: int | None = None) -> None:
         self.path, self._pace_file = folder / name, folder / f"{name}.step"
         configuration = folder / "tiny.yaml"
         configuration.write_text(TINY)
         self.command = [*PROGRAM, "fit", f"--config={configuration}", f"--run.dir={self.path}"]
-        pacing = {"class_path": "pace.Pace", "init_args": {"seconds": pace, "file": str(self._pace_file)}}
+        pacing = {
+            "class_path": "pace.Pace",
+            "init_args": {"seconds": pace, "file": str(self._pace_file), "epoch": epoch},
+        }
         self.command.append(f"--trainer.callbacks={json.dumps([pacing])}")
 
     def by(self, *launcher: str, options: tuple[str, ...] = ()) -> str:

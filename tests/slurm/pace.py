@@ -1,4 +1,4 @@
-"""A callback that makes a run take its time, so that something can happen in its middle."""
+"""A callback that makes a run take its time, so that something can happen to it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ class Pace(Callback):
     Args:
         seconds: length of the rest.
         file: where the number of steps goes.
+        epoch: number, from 0, of the only epoch with rests; None for all.
     """
 
-    def __init__(self, seconds: float, file: str) -> None:
+    def __init__(self, seconds: float, file: str, epoch: int | None = None) -> None:
         self.seconds = seconds
         self.file = Path(file)
+        self.epoch = epoch
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if trainer.is_global_zero:
             self.file.write_text(str(trainer.global_step))
-        time.sleep(self.seconds)
+        if self.epoch in (None, trainer.current_epoch):
+            time.sleep(self.seconds)

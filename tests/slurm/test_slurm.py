@@ -29,16 +29,21 @@ class Submitted(NamedTuple):
     job: Job
 
 
-def submit(cluster: Cluster, folder: Path, name: str, pace: float, *options: str) -> Submitted:
-    run = Run(folder, name, pace)
+def submit(cluster: Cluster, folder: Path, name: str, pace: float, *options: str, epoch: int | None = 1) -> Submitted:
+    """Submit a run that takes its time in its second epoch."""
+    run = Run(folder, name, pace, epoch)
     nodes = f"--trainer.num_nodes={2 if TWO_NODES[0] in options else 1}"
     return Submitted(run, Job(cluster, folder, name, run.by("srun", options=(nodes,)), *options))
 
 
+# What can run side by side is submitted early: each start takes a while.
+
+
 @pytest.fixture(scope="session")
 def limited(cluster: Cluster, folder: Path) -> Submitted:
-    """A run that takes longer than its job may; the signal comes up to a minute before it is asked for."""
-    return submit(cluster, folder, "limited", 2.0, "--time=2", "--signal=USR1@5", "--nodelist=node1")
+    """A run that takes longer than its job may, in an array; the signal comes up to a minute before it is due."""
+    options = ("--array=7", "--time=2", "--signal=USR1@5", "--nodelist=node1")
+    return submit(cluster, folder, "limited", 2.0, *options, epoch=None)
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +62,27 @@ def two(cluster: Cluster, folder: Path) -> Submitted:
 def one(cluster: Cluster, folder: Path) -> Submitted:
     """The same in one process."""
     return submit(cluster, folder, "one", 0.0)
+
+
+@pytest.fixture(scope="session")
+def torchrun(cluster: Cluster, folder: Path) -> Submitted:
+    """The same in two processes that torchrun starts in a job."""
+    run = Run(folder, "torchrun")
+    python, *program = run.command
+    run.command = [*program, "--trainer.devices=2"]
+    command = run.by(python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    return Submitted(run, Job(cluster, folder, "torchrun", command, "--ntasks-per-node=1", "--nodelist=node1"))
+
+
+@pytest.fixture(scope="session")
+def wrong(cluster: Cluster, folder: Path) -> Submitted:
+    """A job that starts the program in the wrong ways, one after the other."""
+    run = Run(folder, "wrong")
+    lines = [
+        f"echo '== {name}'\n{run.by(*launcher, options=tuple(options))}\necho exit code $?"
+        for name, (launcher, options, _) in WRONG.items()
+    ]
+    return Submitted(run, Job(cluster, folder, "wrong", "\n".join(lines), "--ntasks-per-node=2", "--nodelist=node1"))
 
 
 def finished(submitted: Submitted) -> Run:
@@ -88,15 +114,7 @@ def test_two_nodes_end_with_the_numbers_of_one_process(
     assert together.metrics == pytest.approx(alone.metrics, rel=1e-6)
 
 
-def test_torchrun_in_a_job_is_taken_for_torchrun(cluster: Cluster, folder: Path, two: Submitted) -> None:
-    run = Run(folder, "torchrun")
-    python, *program = run.command
-    run.command = [*program, "--trainer.devices=2"]
-    launcher = (python, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    Job(cluster, folder, "torchrun", run.by(*launcher), "--ntasks-per-node=1", "--cpus-per-task=2").wait()
-    assert_equal_bit_for_bit(run, finished(two))
-
-
+@pytest.mark.usefixtures("torchrun", "wrong")
 def test_a_node_set_down_loses_nothing(cluster: Cluster, folder: Path, one: Submitted) -> None:
     run, job = submit(cluster, folder, "down", 0.5)
     run.wait_for_step(MIDDLE)
@@ -141,13 +159,14 @@ def test_a_process_killed_outright_fails_its_job_and_the_next_one_goes_on(
     assert_equal_bit_for_bit(run, finished(one))
 
 
-def test_wrong_launches_are_refused_before_they_hang(cluster: Cluster, folder: Path) -> None:
-    run = Run(folder, "wrong")
-    lines = [
-        f"echo '== {name}'\n{run.by(*launcher, options=tuple(options))}\necho exit code $?"
-        for name, (launcher, options, _) in WRONG.items()
-    ]
-    job = Job(cluster, folder, "wrong", "\n".join(lines), "--ntasks-per-node=2")
+def test_torchrun_in_a_job_is_taken_for_torchrun(
+    cluster: Cluster, folder: Path, torchrun: Submitted, two: Submitted
+) -> None:
+    assert_equal_bit_for_bit(finished(torchrun), finished(two))
+
+
+def test_wrong_launches_are_refused_before_they_hang(cluster: Cluster, folder: Path, wrong: Submitted) -> None:
+    run, job = wrong
     job.wait()
     sections = dict(part.split("\n", 1) for part in job.output.read_text().split("== ")[1:])
     assert sections.keys() == WRONG.keys()
