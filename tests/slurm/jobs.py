@@ -69,7 +69,7 @@ class Job:
         """Give what ``scontrol show job`` says, such as JobState, Restarts, ExitCode and NodeList."""
         return dict(re.findall(r"(\S+?)=(\S*)", self.cluster.command("scontrol", "show", "job", "-o", self.number)))
 
-    def wait(self, *states: str, seconds: float = 120) -> dict[str, str]:
+    def wait(self, *states: str, seconds: float = 200) -> dict[str, str]:
         """Wait until the job is in one of the states, COMPLETED by default, and give what is shown then."""
         wanted = states or ("COMPLETED",)
         ended = ("FAILED", "COMPLETED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
@@ -111,7 +111,7 @@ class Run:
         text = self._pace_file.read_text() if self._pace_file.exists() else ""
         return int(text or 0)
 
-    def wait_for_step(self, step: int, seconds: float = 90) -> None:
+    def wait_for_step(self, step: int, seconds: float = 150) -> None:
         wait_for(lambda: self.step >= step, seconds, f"step {step} of {self.path.name}")
 
     def kill(self) -> None:

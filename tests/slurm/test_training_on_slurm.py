@@ -42,7 +42,7 @@ def submit(cluster: Cluster, folder: Path, name: str, pace: float, *options: str
 @pytest.fixture(scope="session")
 def limited(cluster: Cluster, folder: Path) -> Submitted:
     """A run that takes longer than its job may, in an array; the signal comes up to a minute before it is due."""
-    options = ("--array=7", "--time=2", "--signal=USR1@5", "--nodelist=node1")
+    options = ("--array=7", "--time=2", "--signal=USR1@15", "--nodelist=node1")
     return submit(cluster, folder, "limited", 2.0, *options, epoch=None)
 
 
@@ -180,7 +180,8 @@ def test_a_time_limit_in_mid_training_costs_nothing(
     cluster: Cluster, folder: Path, limited: Submitted, one: Submitted
 ) -> None:
     run, job = limited
-    restarts = int(job.wait(seconds=300)["Restarts"])
+    # Where the signal comes too late to stop it, the last start may end after its time.
+    restarts = int(job.wait("COMPLETED", "TIMEOUT", seconds=400)["Restarts"])
     assert restarts >= 1
     assert len(run.starts) == restarts + 1
     assert all(0 < step < STEPS for step in run.starts[1:])
