@@ -5,6 +5,7 @@ The variables are those that SLURM 22.05 sets; tests/slurm compares them with a 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ def torchrun(processes: int, on_node: int) -> dict[str, str]:
 )
 def test_right_launches_pass(environment: dict[str, str], layout: Layout) -> None:
     check_launch(environment, layout)
+
+
+def test_the_documented_batch_script_passes() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text(encoding="utf-8")
+    [script] = [block for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL) if "#SBATCH" in block]
+    asked = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)$", script, flags=re.MULTILINE))
+    nodes, per_node = int(asked["nodes"]), int(asked["ntasks-per-node"])
+    environment = step(f"{per_node}(x{nodes})", nodes, nodes * per_node, SLURM_JOB_NAME=asked["job-name"])
+    given = {name: int(number) for name, number in re.findall(r"--trainer\.(\w+) (\d+)", script)}
+    assert given.keys() == {"devices", "num_nodes"}
+    check_launch(environment, Layout(**given, gpus=int(asked["gpus-per-node"]), batch_size=256))
 
 
 WRONG: list[tuple[dict[str, str], Layout, tuple[str, ...]]] = [
