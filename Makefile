@@ -7,10 +7,10 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock clean
+.PHONY: help setup demo test test-slurm lint format lock clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## make .venv with the pinned packages and the project, once
 
@@ -32,6 +32,10 @@ test: setup ## run the whole test suite with coverage
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --fail-under=90
+
+test-slurm: setup ## interrupt runs on a SLURM of two nodes, made here for the purpose (Debian, as root; 10 minutes)
+	@$(BIN)/python tests/slurm/cluster.py install
+	@RECTIFIED_LPJEPA_TEST_SLURM=1 timeout --signal=INT 600 $(BIN)/python -m pytest tests/slurm --durations=0
 
 lint: setup ## check style, types and the arrows between the packages
 	@$(BIN)/ruff check .

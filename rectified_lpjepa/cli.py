@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any, cast
 import yaml
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import LayerSync
@@ -34,6 +36,7 @@ from rectified_lpjepa.identity import identity
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import run_loggers
 from rectified_lpjepa.parser import Parser
+from rectified_lpjepa.preflight import check_launch, requested_layout
 from rectified_lpjepa.run import Run, RunDirectory
 from rectified_lpjepa.slurm import requeue_job
 
@@ -113,6 +116,14 @@ class CLI(LightningCLI):
     # ------------------------------------------------------------------------------------------ the run's parts
 
     @override
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        batch_size = config.data.init_args.batch_size if self.subcommand == "fit" else None
+        layout = requested_layout(config.trainer, batch_size)
+        if layout is not None:
+            check_launch(os.environ, layout)
+
+    @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config[self.subcommand]
         settings = self.config_init[self.subcommand].trainer
@@ -135,7 +146,8 @@ class CLI(LightningCLI):
                 self._open(kwargs)
         kwargs["default_root_dir"] = str(self.directory.path)
         plugins = _as_list(settings.plugins)
-        if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        is_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun may run in a job, too
+        if is_srun and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
             # Lightning's own handler of signals saves amid whatever the program is doing; ours are in RunCheckpoint.
             plugins.append(SLURMEnvironment(auto_requeue=False))
         if settings.sync_batchnorm and not any(isinstance(plugin, LayerSync) for plugin in plugins):

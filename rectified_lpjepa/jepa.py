@@ -173,6 +173,8 @@ class RectifiedLpJEPA(LightningModule):
 
     @override
     def setup(self, stage: str) -> None:
+        # Lightning does so after it has read a checkpoint: float64 weights would have passed through float32 by then.
+        self.trainer.precision_plugin.convert_module(self)
         if stage == "fit":
             self._check_trainer()
 

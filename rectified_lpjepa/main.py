@@ -74,6 +74,8 @@ def _quiet_lightning() -> None:
     # Lightning 2.6 calls older names of torch and jsonargparse.
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    # Where SLURM is installed, every run without srun is warned of; the preflight knows which of them need it.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     # Taking rows of an array in memory is fastest without workers.
     warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
 

@@ -143,11 +143,12 @@ def test_a_run_leaves_everything_in_its_directory_and_validates_to_the_same_numb
     assert_identical(checkpoint(directory), before)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
 def test_a_run_stopped_after_an_epoch_goes_on_bit_for_bit(
-    command: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    command("fit", directory=whole)
+    command("fit", f"--trainer.precision={precision}", directory=whole)
 
     def stop_in_the_second_epoch(self: RunCheckpoint, trainer: Any, pl_module: Any) -> None:
         if trainer.current_epoch == 1:
@@ -156,10 +157,10 @@ def test_a_run_stopped_after_an_epoch_goes_on_bit_for_bit(
     with monkeypatch.context() as patch:
         patch.setattr(RunCheckpoint, "on_train_epoch_start", stop_in_the_second_epoch)
         with pytest.raises(StopError):
-            command("fit", directory=parts)
+            command("fit", f"--trainer.precision={precision}", directory=parts)
     assert checkpoint(parts)["global_step"] == 3
     torch.rand(17)  # what the process drew in between must not matter
-    command("fit", directory=parts)
+    command("fit", f"--trainer.precision={precision}", directory=parts)
 
     one, other = checkpoint(whole), checkpoint(parts)
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch"):

@@ -1,4 +1,4 @@
-"""Every command and snippet of the README runs, or at least parses."""
+"""Every command and snippet of the README runs, or at least parses; so do the trainings of docs/cluster.md."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines() if line]
+CLUSTER = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8").replace("\\\n", "")
+TRAININGS = re.findall(r"^[^`#\n]*rectified.lpjepa fit ([^`\n]+)$", CLUSTER, flags=re.MULTILINE)
 SNIPPETS = [block for language, block in BLOCKS if language == "python"]
 
 
@@ -30,10 +32,11 @@ class ParsedError(Exception):
 def test_there_is_something_to_test() -> None:
     assert len(COMMANDS) >= 12
     assert len(SNIPPETS) >= 1
+    assert len(TRAININGS) == 4
     assert not re.search(r"@[A-Z]+@", README)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"rectified-lpjepa fit {options}" for options in TRAININGS)])
 def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program, *arguments = shlex.split(command)
     if program == "make":
