@@ -118,6 +118,10 @@ class CLI(LightningCLI):
     @override
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        if TorchElasticEnvironment.detect() and config.trainer.devices == "auto":
+            # torchrun was told how many processes to start; Lightning would take all devices that it finds.
+            config.trainer.devices = int(os.environ["LOCAL_WORLD_SIZE"])
+            config.trainer.num_nodes = int(os.environ["WORLD_SIZE"]) // config.trainer.devices
         batch_size = config.data.init_args.batch_size if self.subcommand == "fit" else None
         layout = requested_layout(config.trainer, batch_size)
         if layout is not None:

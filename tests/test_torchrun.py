@@ -73,7 +73,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         patch.setattr("sys.argv", ["rectified-lpjepa"])
         main([*fit, str(folder / "alone")])
     [alone] = (folder / "alone").iterdir()
-    both = [*fit, str(folder / "together"), "--trainer.devices", "2"]
+    both = [*fit, str(folder / "together")]  # the number of devices is torchrun's
     return Runs(alone, folder / "together", torchrun(*both), torchrun(*both))
 
 
