@@ -22,7 +22,7 @@ def test_slices_are_replicated_under_a_name_of_their_own():
         assert isinstance(strategy, AllGatherDDPStrategy)
         slices[name] = strategy.slices
     assert list(slices.values()) == ["sharded", "replicated"]
-    with pytest.raises(ValueError, match=r"no slices 'shared'. Choose one of sharded, replicated"):
+    with pytest.raises(ValueError, match=r"no slices 'shared'\. Choose one of sharded, replicated"):
         AllGatherDDPStrategy("shared")
 
 
