@@ -144,14 +144,27 @@ class Cluster:
     def start_node(self, node: str) -> None:
         self._daemon("slurmd", "-D", "-N", node)
 
-    def kill_node(self, node: str) -> None:
-        """Kill all that runs on a node at once, as a power cut does."""
+    def return_node(self, node: str) -> None:
+        """Start a node again after it was down."""
+        self.start_node(node)
+        self.command("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        self.wait_for_state(node, "idle")
+
+    def wait_for_state(self, node: str, state: str) -> None:
+        wait_for(lambda: self.states()[node].startswith(state), 60, f"{node} is {state}")
+
+    def cut_off(self, node: str) -> None:
+        """Kill a node's daemon alone, so that SLURM does not hear of the node, where jobs go on."""
+        _kill(int((self.folder / f"slurmd.{node}.pid").read_text()), signal.SIGKILL)
+
+    def power_off(self, node: str) -> None:
+        """Kill all that runs on a node at once."""
         mark = f"SLURMD_NODENAME={node}".encode()
         running = [pid for pid in self._processes() if mark in _read(pid, "environ").split(b"\0")]
         parents = {int(_read(pid, "stat").rpartition(b")")[2].split()[1]) for pid in running}
         steps = [pid for pid in parents if _read(pid, "cmdline").startswith(b"slurmstepd")]
-        daemon = int((self.folder / f"slurmd.{node}.pid").read_text())
-        for pid in (daemon, *steps, *running):  # first those that would report an end
+        self.cut_off(node)  # first those that would report an end
+        for pid in (*steps, *running):
             _kill(pid, signal.SIGKILL)
 
     def states(self) -> dict[str, str]:

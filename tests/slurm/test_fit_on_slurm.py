@@ -135,15 +135,33 @@ def test_a_node_that_loses_its_power_costs_what_came_after_the_last_checkpoint(
     run, job = submit(cluster, folder, "power", 0.5)
     run.wait_for_step(MIDDLE)
     assert job.shown()["NodeList"] == "node2"
-    cluster.kill_node("node2")
+    cluster.power_off("node2")
     try:
-        wait_for(lambda: cluster.states()["node2"].startswith("down"), 60, "SLURM notices that node2 is gone")
+        cluster.wait_for_state("node2", "down")
         shown = job.wait()
     finally:
-        cluster.start_node("node2")
-        cluster.command("scontrol", "update", "NodeName=node2", "State=RESUME")
+        cluster.return_node("node2")
     assert (shown["NodeList"], shown["Restarts"]) == ("node1", "1")
     assert run.starts == [0, BATCHES_PER_EPOCH]
+    assert_equal_bit_for_bit(run, finished(one))
+
+
+def test_a_run_on_a_node_that_slurm_lost_sight_of_is_not_started_twice(
+    cluster: Cluster, folder: Path, one: Submitted
+) -> None:
+    run, job = submit(cluster, folder, "lost", 1.5, epoch=None)
+    run.wait_for_step(1)
+    assert job.shown()["NodeList"] == "node2"
+    cluster.cut_off("node2")
+    try:
+        cluster.wait_for_state("node2", "down")
+        shown = job.wait("FAILED")
+        wait_for((run.path / "result.json").exists, 200, "the end of the run that nobody sees")
+    finally:
+        cluster.return_node("node2")
+    assert (shown["NodeList"], shown["Restarts"], shown["ExitCode"]) == ("node1", "1", "1:0")
+    assert f"The run {run.path} is in progress" in job.output.read_text()
+    assert run.starts == [0]
     assert_equal_bit_for_bit(run, finished(one))
 
 
