@@ -136,7 +136,7 @@ def test_a_run_stopped_in_any_step_equals_the_one_that_was_not(tmp_path: Path, k
     assert train(tmp_path / "whole", None, **arguments)
     assert read(tmp_path / "whole")["global_step"] == steps
     # One run that is stopped in every step (in some steps, where there are many), and goes on each time.
-    for step in range(0, steps, 1 if steps < 20 else 7):
+    for step in range(0, steps, 1 if steps < 20 else 17):
         if train(tmp_path / "parts", step, **arguments):
             break
     assert train(tmp_path / "parts", None, **arguments)
