@@ -91,7 +91,7 @@ class RDMReg(Objective):
         views, batch, dim = z.shape
         samples = gathered.shape[1]
         # A process that takes all directions is not told of how many it is one.
-        fits = samples == shard.world_size * batch if shard.world_size > 1 else batch and samples % batch == 0
+        fits = samples == shard.world_size * batch if shard.world_size > 1 else samples % max(batch, 1) == 0
         if (gathered.shape[0], gathered.shape[2]) != (views, dim) or not fits:
             expected = (
                 f"one of {shard.world_size} processes must be gathered to {(views, shard.world_size * batch, dim)}"

@@ -27,6 +27,17 @@ OBJECTIVES = {
 }
 
 
+SHAPES = [
+    (shape, dtype)
+    for shape in ((1, 1, 1), (1, 5, 3), (2, 1, 7), (3, 4, 1), (5, 3, 2))
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+]
+
+
+def any_features(rank: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(rank), dtype=torch.float64).to(dtype)
+
+
 def network() -> nn.Module:
     """The same small network everywhere, without batch normalisation, float64."""
     with torch.random.fork_rng(devices=[]):
@@ -73,6 +84,17 @@ def check_everything(rank: int, world_size: int) -> dict:
     # Not contiguous, and half precision.
     turned = inputs(world_size)[:, own, :DIM].transpose(1, 2).contiguous().transpose(1, 2).bfloat16()
     saw["gathered half"] = all_gather_views(turned)
+
+    for shape, dtype in SHAPES:
+        of_rank = [any_features(other, shape, dtype) for other in range(world_size)]
+        z = of_rank[rank].requires_grad_()
+        together = all_gather_views(z)
+        assert torch.equal(together, torch.cat(of_rank, dim=1).to(together.dtype)), shape
+        assert together.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+        # Each process weights all features by its rank + 1.
+        (together * (rank + 1)).sum().backward()
+        assert z.grad.dtype == dtype
+        assert torch.equal(z.grad, torch.full_like(z, world_size * (world_size + 1) / 2)), shape
 
     for name, objective in OBJECTIVES.items():
         model = DistributedDataParallel(network())
