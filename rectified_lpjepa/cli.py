@@ -18,6 +18,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from rectified_lpjepa.callbacks import (
@@ -223,14 +224,19 @@ class CLI(LightningCLI):
     def _train(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         try:
             self.trainer.fit(model, datamodule, ckpt_path=self.checkpoint, weights_only=True)
-        except SystemExit:  # of RunCheckpoint, and Lightning's answer to Ctrl-C that does not wait for the step's end
-            number = cast("RunCheckpoint", self.trainer.checkpoint_callback).signals.number or signal.SIGINT
+        except SystemExit as end:
+            number = cast("RunCheckpoint", self.trainer.checkpoint_callback).signals.number
+            if number is None and isinstance(end, SIGTERMException):
+                self._say_stopped("stopped before its end")
+                return
+            number = number or signal.SIGINT  # Lightning's answer to Ctrl-C that does not wait for the step's end
             self._say_stopped(f"stopped by {number.name}")
             if number == signal.SIGUSR1:  # by which a cluster says that the job's time is almost up
                 self._requeue()
             raise SystemExit(_SIGNAL_EXIT + number) from None
-        if self.summary.started and self.trainer.should_stop and self.directory.result is None:
-            self._say_stopped("stopped before its end")
+        if not self.summary.is_finished(self.trainer):
+            self._say_stopped("stopped before its end: the time of `--trainer.max_time` is used up")
+            return
         if self.summary.started or self.checkpoint is None:
             return
         if self.checkpoint.parent != self.directory.last_checkpoint.parent:

@@ -71,9 +71,7 @@ def run_loggers(directory: Path, first_step: int) -> list[Logger]:
         directory: the run directory; the logs lie in its ``tensorboard`` and ``csv`` folders.
         first_step: optimiser step with which the run goes on, 0 for a new run.
     """
-    board = TensorBoardLogger(
-        directory, name="", version="tensorboard", default_hp_metric=False, purge_step=first_step or None
-    )
+    board = TensorBoardLogger(directory, name="", version="tensorboard", default_hp_metric=False, purge_step=first_step)
     return [board, TableLogger(directory / "csv", first_step)]
 
 

@@ -16,7 +16,6 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 
 _ACCELERATORS = ("auto", "gpu", "cuda", "cpu")
 _INTERACTIVE = ("bash", "interactive")  # names of jobs whose SLURM tasks Lightning does not look at
-_STARTED_OTHERWISE = ("MASTER_ADDR", "LSB_JOBID", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
 @dataclass(frozen=True)
@@ -182,11 +181,11 @@ def _tasks_on_nodes(text: str) -> list[int]:
 
 
 def _faults_of_lone_node(environment: Mapping[str, str], layout: Layout) -> list[str]:
-    if layout.num_nodes == 1 or any(name in environment for name in _STARTED_OTHERWISE):
+    if layout.num_nodes == 1:
         return _faults_of_gpus(environment, layout)
     return [
-        f"You set `--trainer.num_nodes {layout.num_nodes}`, but nothing starts the program on the other nodes, and "
-        f"this one would wait for them. HINT: start it on all nodes, with `srun --nodes={layout.num_nodes} "
+        f"You set `--trainer.num_nodes {layout.num_nodes}`, but neither SLURM nor torchrun started this process, which "
+        f"so does not know which of all it is. HINT: start it on all nodes, with `srun --nodes={layout.num_nodes} "
         f"--ntasks-per-node={layout.devices} rectified-lpjepa …` or `torchrun --nnodes={layout.num_nodes} …`."
     ]
 

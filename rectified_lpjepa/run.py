@@ -10,7 +10,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from rectified_lpjepa.callbacks.checkpoint import LAST, PREVIOUS
-from rectified_lpjepa.callbacks.checkpoint_io import check_integrity
+from rectified_lpjepa.callbacks.checkpoint_io import AtomicCheckpointIO
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.identity import differences, identity_hash
 
@@ -45,7 +45,8 @@ class Run:
         name: first part of the run directory's name.
         root: folder that holds the run directories.
         dir: the run directory itself, in place of ``<root>/<name>-<hash of the identity>``.
-        fresh: discard what an earlier run of the same identity left in the directory, and start over.
+        fresh: discard what an earlier run of the same identity left in the directory, and start over; but not where
+            SLURM or torchrun starts the same job again, which goes on.
         fork_from: checkpoint of another run to go on from under the present configuration, in a directory of its own.
     """
 
@@ -77,6 +78,11 @@ def _lock_file(file: BinaryIO) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _is_restarted() -> bool:
+    """Say whether what started this process has started the same command before."""
+    return any(int(os.environ.get(f"{name}_RESTART_COUNT") or 0) > 0 for name in ("SLURM", "TORCHELASTIC"))
+
+
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -95,7 +101,7 @@ class RunDirectory:
     """
 
     def __init__(self, run: Run, identity_: Mapping[str, Any]) -> None:
-        self.run = run
+        self.run = replace(run, fresh=run.fresh and not _is_restarted())
         self.identity = dict(identity_)
         self.path = Path(run.dir) if run.dir is not None else Path(run.root) / f"{run.name}-{identity_hash(identity_)}"
 
@@ -198,7 +204,7 @@ class RunDirectory:
         damaged: dict[Path, str] = {}
         for path in candidates:
             try:
-                check_integrity(path)
+                AtomicCheckpointIO().load_checkpoint(path, map_location="meta")
             except FileNotFoundError:
                 continue
             except ValueError as error:

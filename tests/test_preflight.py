@@ -38,7 +38,6 @@ def torchrun(processes: int, on_node: int) -> dict[str, str]:
     [
         ({}, Layout()),
         ({}, Layout(devices=2, gpus=2, batch_size=64)),
-        ({"MASTER_ADDR": "first", "NODE_RANK": "1"}, Layout(num_nodes=2)),
         (torchrun(8, 4), Layout(4, 2)),
         # torchrun within a SLURM job counts, not SLURM
         (step("1(x2)", 2, 2) | torchrun(8, 4), Layout(4, 2)),
@@ -87,7 +86,7 @@ WRONG: list[tuple[dict[str, str], Layout, tuple[str, ...]]] = [
     (batch_script(SLURM_NTASKS="2"), Layout(2), ("2 task(s)", "without srun", "--ntasks-per-node=2 rectified-lpjepa")),
     (batch_script(SLURM_NTASKS="1"), Layout(2), ("2 process(es) were asked for", "without srun")),
     (batch_script(SLURM_NTASKS="2"), Layout(), ("2 task(s)", "without srun")),
-    (batch_script(SLURM_NNODES="2"), Layout(1, 2), ("num_nodes 2", "nothing starts the program on the other nodes")),
+    (batch_script(SLURM_NNODES="2"), Layout(1, 2), ("num_nodes 2", "neither SLURM nor torchrun started this process")),
     (
         step("2", 1, 2, SLURM_JOB_NAME="interactive"),
         Layout(2),
@@ -97,7 +96,7 @@ WRONG: list[tuple[dict[str, str], Layout, tuple[str, ...]]] = [
     (
         batch_script(SLURM_JOB_NAME="interactive", SLURM_NTASKS="8", SLURM_NNODES="2"),
         Layout(4, 2),
-        ("nothing starts the program on the other nodes", "srun --nodes=2 --ntasks-per-node=4"),
+        ("neither SLURM nor torchrun started this process", "srun --nodes=2 --ntasks-per-node=4"),
     ),
     (
         step("4", 1, 4, SLURM_GPUS_PER_TASK="1", CUDA_VISIBLE_DEVICES="0"),
@@ -114,7 +113,7 @@ WRONG: list[tuple[dict[str, str], Layout, tuple[str, ...]]] = [
     (torchrun(2, 2), Layout(4), ("2 process(es) here and 2 in all", "--trainer.devices 2", "--nproc_per_node=4")),
     (torchrun(8, 4), Layout(4, 1), ("8 in all", "--trainer.devices 4 --trainer.num_nodes 2", "--nnodes=1")),
     (torchrun(2, 2), Layout(1, is_auto=True), ("--trainer.devices auto`, 1 here", "2 process(es)")),
-    ({}, Layout(1, 2), ("num_nodes 2", "nothing starts the program on the other nodes", "torchrun --nnodes=2")),
+    ({}, Layout(1, 2), ("num_nodes 2", "neither SLURM nor torchrun started this process", "torchrun --nnodes=2")),
     (
         {},
         Layout(3, batch_size=128),

@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from lightning.pytorch.utilities import rank_zero_only
 from processes import CONTEXT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -60,12 +60,16 @@ def assert_identical(left: Any, right: Any, where: str = "") -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Compare what two runs ended with, and everything that they logged."""
+    """Compare what two runs ended with, and everything in their tables."""
     ends = [read(directory) for directory in (one, other)]
     for end in ends:
-        end["callbacks"].pop("RunSummary", None)  # the seconds that it took
+        end["callbacks"] = {name: end["callbacks"][name] for name in ("FigureWriter",) if name in end["callbacks"]}
     assert_identical(*ends)
     assert table(one) == table(other)
+
+
+def assert_same_boards(one: Path, other: Path) -> None:
+    """Compare the curves in TensorBoard; it sorts the files of starts within one second of one process wrongly."""
     boards = [EventAccumulator(str(directory / "tensorboard")).Reload() for directory in (one, other)]
     tags = boards[0].Tags()["scalars"]
     assert tags == boards[1].Tags()["scalars"]
@@ -124,6 +128,7 @@ KINDS: dict[str, tuple[int, dict[str, Any]]] = {
     "plain": (8, {}),
     "accumulated": (6, {"accumulate_grad_batches": 2, "limit_train_batches": 5}),
     "validated within epochs": (8, {"val_check_interval": 2}),
+    "validated in every step": (8, {"val_check_interval": 1, "log_every_n_steps": 1}),
     "validated every second epoch": (12, {"check_val_every_n_epoch": 2, "max_epochs": 3}),
     "ends by steps": (6, {"max_steps": 6, "max_epochs": -1}),
     "whole epochs": (118, {"limit_train_batches": 1.0, "log_every_n_steps": 20}),
@@ -151,18 +156,43 @@ def test_a_signal_in_the_last_step_lets_the_epoch_and_the_run_end(tmp_path: Path
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_limit_of_time_saves_in_the_midst_of_an_epoch(tmp_path: Path) -> None:
-    class OutOfTime(Callback):
-        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-            trainer.should_stop = trainer.should_stop or trainer.global_step == 2
+class OutOfTime(Timer):
+    """A limit of time that is reached in the midst of an epoch, after a batch."""
 
-    with mock.patch(f"{__name__}.FigureWriter", OutOfTime):
-        train(tmp_path / "parts", None)
-    assert read(tmp_path / "parts")["global_step"] == 2
-    train(tmp_path / "parts", None)
-    train(tmp_path / "whole", None)
-    ends = [read(tmp_path / name) for name in ("whole", "parts")]
-    assert_identical(*({key: end[key] for key in ("state_dict", "optimizer_states", "loops")} for end in ends))
+    def __init__(self, step: int | None) -> None:
+        super().__init__("00:01:00:00")
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.step is not None and trainer.fit_loop.epoch_loop.total_batch_idx == self.step:
+            self._offset += 3600
+        super().on_train_batch_end(trainer)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_limit_of_time_saves_amid_an_epoch_and_is_no_end(tmp_path: Path, accumulated: int) -> None:
+    arguments = {"accumulate_grad_batches": accumulated, "limit_train_batches": 8}
+    with mock.patch(f"{__name__}.Stop", OutOfTime):
+        assert not train(tmp_path / "parts", 4, **arguments)
+        assert read(tmp_path / "parts")["global_step"] == (5 if accumulated == 1 else 3)
+        # The time is used up, and nothing is done: the run is not finished by that.
+        before = (tmp_path / "parts" / "checkpoints" / "last.ckpt").read_bytes()
+        train(tmp_path / "parts", None, **arguments)
+        assert (tmp_path / "parts" / "checkpoints" / "last.ckpt").read_bytes() == before
+        assert not (tmp_path / "parts" / "result.json").exists()
+        with mock.patch.object(OutOfTime, "load_state_dict"):  # more time
+            assert train(tmp_path / "parts", None, **arguments)
+        assert train(tmp_path / "whole", None, **arguments)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_early_stopping_is_an_end(tmp_path: Path) -> None:
+    def criterion(_: Any) -> EarlyStopping:
+        return EarlyStopping("val/sparsity/l0", stopping_threshold=0.0, mode="max")
+
+    with mock.patch(f"{__name__}.Stop", criterion):
+        assert train(tmp_path, None, max_epochs=20)
+    assert json.loads((tmp_path / "result.json").read_text())["epochs"] == 1
 
 
 def test_saves_every_few_steps(tmp_path: Path) -> None:
@@ -263,6 +293,7 @@ def test_one_process_stopped_by_every_signal_goes_on_bit_for_bit(
     start: Callable[..., list[int]], tmp_path: Path
 ) -> None:
     assert start(1, "whole") == [0]
+    assert start(1, "parts", {0: {3: signal.SIGKILL}}) == [-9]  # before there is a checkpoint
     stops = [
         (2, signal.SIGTERM, 143, 3),
         (6, signal.SIGUSR1, 138, 7),  # in the last step of an epoch: after the epoch
@@ -276,8 +307,9 @@ def test_one_process_stopped_by_every_signal_goes_on_bit_for_bit(
         assert read(tmp_path / "parts")["global_step"] == saved
     assert start(1, "parts") == [0]
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_same_boards(tmp_path / "whole", tmp_path / "parts")
     starts = [json.loads(line) for line in (tmp_path / "parts" / "starts.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in starts] == [0, 3, 7, 10, 10, 16, 16]
+    assert [line["step"] for line in starts] == [0, 0, 3, 7, 10, 10, 16, 16]
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts")]
     assert results[0]["metrics"] == results[1]["metrics"]
 
@@ -295,6 +327,7 @@ def test_two_processes_stop_together_and_go_on_bit_for_bit(start: Callable[..., 
         assert read(tmp_path / "parts")["global_step"] == saved
     assert start(2, "parts") == [0, 0]
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_same_boards(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_a_run_in_progress_is_refused_and_a_killed_one_is_not(start: Callable[..., list[int]], tmp_path: Path) -> None:
@@ -338,5 +371,6 @@ def test_a_full_disk_and_a_damaged_checkpoint_cost_no_more_than_some_steps(
     )
     assert (checkpoints / "last.ckpt.damaged").exists()
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_same_boards(tmp_path / "whole", tmp_path / "parts")
     starts = [json.loads(line)["step"] for line in (tmp_path / "parts" / "starts.jsonl").read_text().splitlines()]
     assert starts == [0, 10, 10, 10]

@@ -13,10 +13,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
 from rectified_lpjepa.callbacks.stop import StopSignals
-from rectified_lpjepa.log_interval import is_logged_step
 
 LAST = "last.ckpt"
 PREVIOUS = "previous.ckpt"
+_AGREE_EVERY = 50  # steps, at most, in which several processes do not know of each other's signals
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -27,8 +27,9 @@ class RunCheckpoint(ModelCheckpoint):
     goes on from it repeats nothing, loses nothing, and equals the run that never stopped.
 
     SIGTERM, SIGUSR1 and SIGINT set a flag. The run then saves and ends after the step in which they came, with several
-    processes after the next step that is logged (every ``log_every_n_steps``), on all of them; in the last step of an
-    epoch, after the epoch. The trainer raises ``SIGTERMException`` then, and :attr:`signals` says which it was.
+    processes after the next step in which they agree (every ``log_every_n_steps``, 50 at most), on all of them; in the
+    last step of an epoch, after the epoch. The trainer raises ``SIGTERMException`` then, and :attr:`signals` says which
+    it was: none, where ``trainer.should_stop``, as of a limit of time, ended the run amid an epoch.
 
     Lightning's own class saves before the step or the epoch is logged, and writes its last checkpoint only when it
     also writes another one; this one has no state and does not.
@@ -51,6 +52,7 @@ class RunCheckpoint(ModelCheckpoint):
         self.keep_every_n_epochs = every_n_epochs
         self.save_every_n_steps = every_n_steps
         self.signals = StopSignals()
+        self._is_out_of_time = False
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -58,37 +60,37 @@ class RunCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self.signals.install(trainer)
+            loop = trainer.fit_loop
             # No hook of Lightning's is called once a step, or an epoch, is complete and logged.
-            _call_after(
-                trainer.fit_loop.epoch_loop, "on_advance_end", lambda fetcher: self._after_step(trainer, fetcher)
-            )
-            _call_after(trainer.fit_loop, "on_advance_end", lambda: self._after_epoch(trainer))
+            _call_after(loop.epoch_loop, "on_advance_end", lambda _: self._after_step(trainer))
+            _call_after(loop, "on_advance_end", lambda: self._after_epoch(trainer))
+            # Going on after a validation within an epoch, or at the start of one, Lightning would count a step as done
+            # that is not; what is saved here leaves nothing to be made up for.
+            _call_after(loop.epoch_loop, "on_run_start", lambda _: setattr(loop.epoch_loop, "restarting", False))
+            self._is_out_of_time = False
 
     @override
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        loop = trainer.fit_loop.epoch_loop
-        if loop.batch_progress.current.ready == 0:
-            # Where a run ends by steps, Lightning would take the start of an epoch for its last batch.
-            loop.restarting = False
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # Lightning would validate, log and count the part of an epoch as if it were the whole.
+        if trainer.should_stop and trainer.fit_loop._can_stop_early and not trainer.is_last_batch:
+            trainer.should_stop = False
+            self._is_out_of_time = True
 
-    def _after_step(self, trainer: pl.Trainer, fetcher: Any) -> None:
+    def _after_step(self, trainer: pl.Trainer) -> None:
         loop = trainer.fit_loop.epoch_loop
-        # Not amid accumulated gradients; not before an epoch's validation, nor right after one within the epoch, which
-        # Lightning would skip or repeat. The next occasion is near.
-        if loop._should_accumulate() or loop._is_training_done:
+        if loop._should_accumulate() or loop._is_training_done:  # amid a step; before the end of the epoch
             return
-        if trainer.should_stop and trainer.fit_loop._can_stop_early:  # what follows takes the epoch for a whole one
-            self._save_last(trainer)
-            return
-        if loop._should_check_val_fx(fetcher):
-            return
-        is_occasion = trainer.world_size == 1 or is_logged_step(trainer, loop.batch_idx)
-        if is_occasion and self.signals.is_requested(trainer):
+        if self._is_out_of_time or self._is_stop_requested(trainer):
             self._save_last(trainer)
             self.signals.stop(trainer)
-        if self.save_every_n_steps and trainer.global_step % self.save_every_n_steps == 0:
+        every = self.save_every_n_steps
+        if trainer.should_stop or (every and trainer.global_step % every == 0):
             self._save_last(trainer)
+
+    def _is_stop_requested(self, trainer: pl.Trainer) -> bool:
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # a connector sets it
+        is_occasion = trainer.world_size == 1 or trainer.global_step % min(every or _AGREE_EVERY, _AGREE_EVERY) == 0
+        return is_occasion and self.signals.is_requested(trainer)
 
     def _after_epoch(self, trainer: pl.Trainer) -> None:
         loop = trainer.fit_loop.epoch_loop
@@ -98,6 +100,7 @@ class RunCheckpoint(ModelCheckpoint):
         loop.batch_progress.reset_on_run()
         loop.scheduler_progress.reset_on_run()
         loop.automatic_optimization.optim_progress.reset_on_run()
+        loop.val_loop.batch_progress.total.reset()
         epoch = trainer.current_epoch
         if self.keep_every_n_epochs and epoch % self.keep_every_n_epochs == 0:
             self._save(trainer, f"epoch-{epoch:04d}.ckpt")

@@ -88,7 +88,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 "tensors, numbers, strings, lists and dicts are read. Use a checkpoint written by this package, or "
                 f"convert this one on a machine where its origin is trusted. The reader said: {_first_line(error)}"
             ) from error
-        except RuntimeError as error:
+        except Exception as error:
             raise _damaged(path, _first_line(error)) from error
         return checkpoint
 
@@ -102,7 +102,9 @@ def check_integrity(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise _damaged(path, _first_line(error)) from error
     if damaged is not None:
         raise _damaged(path, f"the checksum of its part '{damaged}' is wrong")

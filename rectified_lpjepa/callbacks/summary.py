@@ -12,6 +12,7 @@ from typing import Any, cast
 import lightning
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Timer
 from typing_extensions import override
 
 import rectified_lpjepa
@@ -83,12 +84,19 @@ class RunSummary(pl.Callback):
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        is_trial = trainer.fast_dev_run  # type: ignore[attr-defined]
+        if self.is_finished(trainer) and not is_trial:
+            self.write_result(trainer)
+
+    @staticmethod
+    def is_finished(trainer: pl.Trainer) -> bool:
+        """Say whether a run has done all that it was to do, or was ended by a criterion such as early stopping."""
         fit_loop = trainer.fit_loop
         enough_epochs = fit_loop.max_epochs not in (None, -1) and trainer.current_epoch >= fit_loop.max_epochs
         enough_steps = fit_loop.max_steps != -1 and trainer.global_step >= fit_loop.max_steps
-        is_trial = trainer.fast_dev_run  # type: ignore[attr-defined]
-        if (enough_epochs or enough_steps) and not is_trial:
-            self.write_result(trainer)
+        remaining = [callback.time_remaining() for callback in _callbacks(trainer) if isinstance(callback, Timer)]
+        is_out_of_time = any(seconds is not None and seconds <= 0 for seconds in remaining)
+        return enough_epochs or enough_steps or (trainer.should_stop and not is_out_of_time)
 
     def write_result(self, trainer: pl.Trainer) -> None:
         """Store the trainer's last metrics as the result of the run."""
@@ -122,6 +130,11 @@ class RunSummary(pl.Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds = state_dict["seconds"]
+
+
+def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+    return callbacks
 
 
 def _hardware(trainer: pl.Trainer) -> str:

@@ -12,7 +12,6 @@ from lightning.pytorch.plugins import LayerSync
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.modules._functions import SyncBatchNorm as TorchSyncBatchNormFunction
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import override
 
@@ -27,7 +26,7 @@ def _global_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     of mean squares and squared mean would: one all-gather of 2C + 1 numbers.
     """
     mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
-    own = torch.cat([mean, variance, mean.new_tensor([x.numel() // x.shape[1]])])
+    own = torch.cat([mean, variance, mean.new_full((1,), x.numel() // x.shape[1])])  # without waiting for the device
     every = own.new_empty(current_shard().world_size * len(own))
     dist.all_gather_into_tensor(every, own)
     means_WC, variances_WC, counts_W1 = every.view(-1, len(own)).split([len(mean), len(mean), 1], dim=1)
@@ -120,8 +119,7 @@ class _Synchronised(_BatchNorm):
     @override
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the compiler cannot look into processes talking to each other
     def forward(self, input: Tensor) -> Tensor:
-        world_size = current_shard().world_size
-        if not self.training or world_size == 1:
+        if not self.training or current_shard().world_size == 1:
             return super().forward(input)
         self._check_input_dim(input)
         momentum = 0.0 if self.momentum is None else self.momentum
@@ -129,22 +127,9 @@ class _Synchronised(_BatchNorm):
             self.num_batches_tracked.add_(1)
             if self.momentum is None:  # a cumulative average
                 momentum = 1.0 / float(self.num_batches_tracked)
-        if input.device.type == "cuda":
-            normalised: Tensor = TorchSyncBatchNormFunction.apply(
-                input,
-                self.weight,
-                self.bias,
-                self.running_mean,
-                self.running_var,
-                self.eps,
-                momentum,
-                dist.group.WORLD,
-                world_size,
-            )
-        else:
-            normalised = synchronised_batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, momentum=momentum, eps=self.eps
-            )
+        normalised = synchronised_batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, momentum=momentum, eps=self.eps
+        )
         return self._finish(normalised)
 
     def _finish(self, normalised: Tensor) -> Tensor:
@@ -185,8 +170,8 @@ class BatchNormSync(LayerSync):
 
     ``Trainer(plugins=[BatchNormSync()])`` works with every strategy of the DDP family, on every device. The layers stay
     the objects that they are, with their parameters, statistics, hooks and keys in a state dict; only their class is
-    another one while training runs. On CUDA the arithmetic is that of torch's SyncBatchNorm, whose kernels are fused;
-    elsewhere it is that of :func:`synchronised_batch_norm`. One process alone uses torch's batch norm.
+    another one while training runs. Unlike torch's SyncBatchNorm, which is for CUDA alone, they do not make the host
+    wait for the device in each layer. One process alone uses torch's batch norm.
     """
 
     @override

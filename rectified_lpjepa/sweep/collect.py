@@ -49,6 +49,11 @@ def _finished(entry: Entry, status: Status) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
+def _base(entry: Entry) -> str:
+    """Give the base configuration of a point, as it was when the point was written down."""
+    return entry.argv[entry.argv.index("--config") + 1]
+
+
 def summary_rows(entries: Sequence[Entry], statuses: Mapping[int, Status], varied: Sequence[str]) -> list[Row]:
     """Make a row for each setting of what varies: mean and standard deviation of each metric over the finished seeds.
 
@@ -56,11 +61,14 @@ def summary_rows(entries: Sequence[Entry], statuses: Mapping[int, Status], varie
     """
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(json.dumps([entry.config, entry.options]), []).append(entry)
+        groups.setdefault(json.dumps([_base(entry), entry.options]), []).append(entry)
+    # By its name, unless two base configurations have the same.
+    is_told = len({entry.config for entry in entries}) == len({_base(entry) for entry in entries})
     rows = []
     for group in groups.values():
         done = [statuses[entry.index].metrics for entry in group if statuses[entry.index].state == "finished"]
-        options = {option: group[0].config if option == "config" else group[0].options.get(option) for option in varied}
+        config = group[0].config if is_told else Path(_base(group[0])).stem
+        options = {option: config if option == "config" else group[0].options.get(option) for option in varied}
         row: Row = {**options, "seeds": len(done)}
         for name in dict.fromkeys(name for metrics in done for name in metrics):
             values = [metrics[name] for metrics in done if name in metrics]

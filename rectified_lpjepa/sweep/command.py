@@ -16,7 +16,7 @@ from typing_extensions import override
 from rectified_lpjepa.sweep import slurm
 from rectified_lpjepa.sweep.collect import result_rows, summary_rows, summary_table, write_csv, write_parquet
 from rectified_lpjepa.sweep.file import Sweep, read_sweep
-from rectified_lpjepa.sweep.local import LocalLauncher, environments
+from rectified_lpjepa.sweep.local import LocalLauncher, environments, launch_options
 from rectified_lpjepa.sweep.manifest import Entry, Folder, Plan, make_plan, read_manifest, write_plan
 from rectified_lpjepa.sweep.status import Status, count, look, status_table
 from rectified_lpjepa.sweep.yaml_file import nearest
@@ -143,7 +143,7 @@ def _run(file: Path, launcher: str, parallel: int, dry_run: bool) -> None:
         _say("nothing to run")
         _say(status_table(loaded.plan.current, loaded.statuses))
         return
-    code = LocalLauncher(loaded.folder, parallel, loaded.sweep.resources.gpus_per_node).run(todo, loaded.plan.current)
+    code = LocalLauncher(loaded.folder, parallel, loaded.sweep.resources).run(todo, loaded.plan.current)
     raise SystemExit(code)
 
 
@@ -223,10 +223,11 @@ def _print_dry_run(loaded: _Loaded, launcher: str, parallel: int) -> None:
     todo = _todo(loaded)
     _say(status_table(loaded.plan.current, loaded.statuses))
     _say("\ncommands:" if todo else "\nnothing to run")
+    options = launch_options(loaded.sweep.resources) if launcher == "local" else []
     for entry in todo:
-        _say(f"{entry.index}: {shlex.join(['rectified-lpjepa', *entry.argv])}")
+        _say(f"{entry.index}: {shlex.join(['rectified-lpjepa', *entry.argv, *options])}")
     if launcher == "local":
-        shared = environments(parallel, loaded.sweep.resources.gpus_per_node)
+        shared = environments(parallel, loaded.sweep.resources)
         told = " | ".join(" ".join(f"{name}={value}" for name, value in one.items()) for one in shared)
         _say(f"\n{parallel} at a time, with {told}")
     elif todo:

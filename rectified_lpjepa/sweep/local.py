@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 from tqdm import tqdm
 
+from rectified_lpjepa.sweep.file import Resources
 from rectified_lpjepa.sweep.manifest import Entry, Folder
 from rectified_lpjepa.sweep.status import (
     ENCODER,
@@ -51,12 +52,14 @@ class LocalLauncher:
     Args:
         folder: of the sweep, its manifest written.
         parallel: number of points at a time.
-        gpus: GPUs that one point computes on, of those of this machine; 0 leaves the choice to the configuration.
+        resources: of one point. Where it says how many processes a point has, they are on this machine, whatever the
+            number of nodes; otherwise the configuration says it.
     """
 
-    def __init__(self, folder: Folder, parallel: int, gpus: int) -> None:
+    def __init__(self, folder: Folder, parallel: int, resources: Resources) -> None:
         self._folder = folder
-        self._environments = environments(parallel, gpus)
+        self._options = launch_options(resources)
+        self._environments = environments(parallel, resources)
         self._children: dict[int, _Child] = {}
         self._signals: list[int] = []
 
@@ -114,7 +117,7 @@ class LocalLauncher:
         if status.state in ("finished", "running"):  # another launcher, or a person, was faster
             progress.elsewhere(entry, status)
             return
-        command = [sys.executable, "-m", "rectified_lpjepa", *entry.argv]
+        command = [sys.executable, "-m", "rectified_lpjepa", *entry.argv, *self._options]
         log = (self._folder.logs / f"{entry.id}.log").open("ab")
         log.write(f"{datetime.now().isoformat(' ', 'seconds')}\n$ {shlex.join(command)}\n".encode())
         log.flush()
@@ -208,17 +211,24 @@ class _Progress:
         return f"{3600 * self._finished / (time.monotonic() - self._since):.3g} points/h"
 
 
-def environments(parallel: int, gpus: int) -> list[dict[str, str]]:
+def launch_options(resources: Resources) -> list[str]:
+    """Give the options that say how many processes a point has on this machine; none where it is not said."""
+    is_said = resources.processes_per_node or resources.gpus_per_node
+    return [f"--trainer.devices={resources.processes}"] if is_said else []
+
+
+def environments(parallel: int, resources: Resources) -> list[dict[str, str]]:
     """Share cores and GPUs of this machine among points that run at a time.
 
     Args:
         parallel: number of points.
-        gpus: GPUs for each point; where there are fewer than all of them want, several points share some.
+        resources: of one point; where there are fewer GPUs than all points want, several points share some.
 
     Returns:
         Environment variables for each of them.
     """
-    threads = str(max(1, len(os.sched_getaffinity(0)) // parallel))
+    gpus = resources.gpus_per_node
+    threads = str(max(1, len(os.sched_getaffinity(0)) // (parallel * resources.processes)))
     shared: list[dict[str, str]] = [{"OMP_NUM_THREADS": threads} for _ in range(parallel)]
     devices = _visible_gpus() if gpus else []
     groups = [devices[first : first + gpus] for first in range(0, len(devices) - gpus + 1, gpus)] if gpus else []

@@ -62,21 +62,24 @@ def job_script(name: str, resources: Resources, folder: Folder, directory: Path)
         "partition": resources.partition,
     }
     lines = ["--requeue", *(f"--{option}={shlex.quote(str(value))}" for option, value in options.items() if value)]
-    body = _BODY.format(
-        directives="\n".join(f"#SBATCH {line}" for line in [*lines, *resources.sbatch]),
-        wait=f" --wait={_LEAVE_TOGETHER}" if resources.nodes * resources.processes > 1 else "",
-        python=shlex.quote(sys.executable),
-        manifest=shlex.quote(str(folder.manifest)),
-        devices=resources.processes,
-        nodes=resources.nodes,
+    script = _SCRIPT.format(
+        digest="{digest}",
+        body=_BODY.format(
+            directives="\n".join(f"#SBATCH {line}" for line in [*lines, *resources.sbatch]),
+            wait=f" --wait={_LEAVE_TOGETHER}" if resources.nodes * resources.processes > 1 else "",
+            python=shlex.quote(sys.executable),
+            manifest=shlex.quote(str(folder.manifest)),
+            devices=resources.processes,
+            nodes=resources.nodes,
+        ),
     )
-    return _SCRIPT.format(digest=_digest(body), body=body)
+    return script.replace("{digest}", _digest(script), 1)
 
 
 def is_edited(script: str) -> bool:
     """Say whether a job script is not as it was written."""
-    written = re.search(r"^# sha256 as written: (\w+)\n(.*)", script, flags=re.MULTILINE | re.DOTALL)
-    return written is None or _digest(written[2]) != written[1]
+    written = re.search(r"^# sha256 as written: (\w+)$", script, flags=re.MULTILINE)
+    return written is None or _digest(script.replace(written[1], "{digest}", 1)) != written[1]
 
 
 def _digest(text: str) -> str:
@@ -150,5 +153,7 @@ def _output(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         told = (done.stderr or done.stdout).strip()
+        if "array" in told.lower():
+            told += "\nHINT: `scontrol show config | grep MaxArraySize` says how many points an array may have."
         raise ValueError(f"{shlex.join(command)} failed with exit code {done.returncode}:\n{told}")
     return done.stdout

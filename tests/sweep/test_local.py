@@ -17,7 +17,8 @@ import yaml
 from sweeps import MU, finish, planned, write_sweep
 
 from rectified_lpjepa.sweep.command import sweep
-from rectified_lpjepa.sweep.local import environments
+from rectified_lpjepa.sweep.file import Resources
+from rectified_lpjepa.sweep.local import environments, launch_options
 
 TINY = """
 trainer: {accelerator: cpu, log_every_n_steps: 1, limit_train_batches: 2, max_epochs: 1}
@@ -95,17 +96,26 @@ def test_nothing_is_run_where_all_points_are_finished(tmp_path: Path, capsys: py
     assert "nothing to run" in capsys.readouterr().out
 
 
+def test_a_point_has_as_many_processes_as_on_a_cluster() -> None:
+    assert launch_options(Resources()) == []
+    assert launch_options(Resources(processes_per_node=2)) == ["--trainer.devices=2"]
+    assert launch_options(Resources(gpus_per_node=4)) == ["--trainer.devices=4"]
+
+
 def test_cores_and_gpus_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
-    assert environments(3, gpus=0) == [{"OMP_NUM_THREADS": "2"}] * 3
-    assert environments(16, gpus=0) == [{"OMP_NUM_THREADS": "1"}] * 16
+    assert environments(3, Resources()) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert environments(2, Resources(processes_per_node=2)) == [{"OMP_NUM_THREADS": "2"}] * 2
+    assert environments(16, Resources()) == [{"OMP_NUM_THREADS": "1"}] * 16
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7,8")
 
     def devices(parallel: int, gpus: int) -> list[str]:
-        return [environment["CUDA_VISIBLE_DEVICES"] for environment in environments(parallel, gpus)]
+        return [
+            environment["CUDA_VISIBLE_DEVICES"] for environment in environments(parallel, Resources(gpus_per_node=gpus))
+        ]
 
     assert devices(3, gpus=2) == ["4,5", "6,7", "4,5"]
     assert devices(2, gpus=1) == ["4", "5"]
     assert devices(1, gpus=8) == ["4,5,6,7,8"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert environments(1, gpus=1) == [{"OMP_NUM_THREADS": "8"}]
+    assert environments(1, Resources(gpus_per_node=1)) == [{"OMP_NUM_THREADS": "8"}]

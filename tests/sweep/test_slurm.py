@@ -93,6 +93,7 @@ def test_the_script_says_all_that_the_file_asks_for() -> None:
     assert shown == SCRIPT
     assert not is_edited(script)
     assert is_edited(script.replace("=12:00:00", "=24:00:00"))
+    assert is_edited(script.replace("#!/bin/bash", "#!/bin/bash -l"))
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 
