@@ -108,6 +108,8 @@ def _worker(
             timeout=timedelta(seconds=timeout),
         )
         with warnings.catch_warnings(action="error"):
+            # Lightning's, wherever SLURM is installed.
+            warnings.filterwarnings("ignore", "The `srun` command is available")
             result = function(rank, world_size, *args)
         # Pickled here, by value: torch would otherwise pass tensors through memory that ends with this process.
         message = pickle.dumps((True, result))
