@@ -58,7 +58,7 @@ class Recorded(RectifiedLpJEPA):
     def training_step(self, *args: Any) -> Any:
         self.drawn.append(float(torch.rand(())))
         output = super().training_step(*args)
-        self.losses.append(float(output["terms"]["loss"]))
+        self.losses.append(float(output["loss"].detach()))
         return output
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
