@@ -139,7 +139,7 @@ def test_a_run_stopped_in_any_step_equals_the_one_that_was_not(tmp_path: Path, k
     assert train(tmp_path / "whole", None, **arguments)
     assert read(tmp_path / "whole")["global_step"] == steps
     # One run that is stopped in every step (in some steps, where there are many), and goes on each time.
-    for step in range(0, steps, 1 if steps < 20 else 17):
+    for step in range(0, steps, 1 if steps < 20 else 29):
         if train(tmp_path / "parts", step, **arguments):
             break
     assert train(tmp_path / "parts", None, **arguments)
@@ -297,8 +297,6 @@ def test_one_process_stopped_by_every_signal_goes_on_bit_for_bit(
         (6, signal.SIGUSR1, 138, 7),  # in the last step of an epoch: after the epoch
         (9, signal.SIGINT, 130, 10),
         (12, signal.SIGKILL, -9, 10),
-        (15, signal.SIGTERM, 143, 16),
-        (17, signal.SIGKILL, -9, 16),
     ]
     for step, number, code, saved in stops:
         assert start(1, "parts", {0: {step: number}}) == [code], (step, number)
@@ -307,7 +305,7 @@ def test_one_process_stopped_by_every_signal_goes_on_bit_for_bit(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert_same_boards(tmp_path / "whole", tmp_path / "parts")
     starts = [json.loads(line) for line in (tmp_path / "parts" / "starts.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in starts] == [0, 0, 3, 7, 10, 10, 16, 16]
+    assert [line["step"] for line in starts] == [0, 0, 3, 7, 10, 10]
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "parts")]
     assert results[0]["metrics"] == results[1]["metrics"]
 
