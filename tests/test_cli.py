@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from identical import assert_identical
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rectified_lpjepa.callbacks import RunCheckpoint
@@ -73,22 +74,6 @@ def rows(directory: Path) -> list[dict[str, str]]:
 def checkpoint(directory: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
     return loaded
-
-
-def assert_identical(left: Any, right: Any, where: str = "") -> None:
-    assert type(left) is type(right), where
-    if isinstance(left, dict):
-        assert left.keys() == right.keys(), where
-        for key in left:
-            assert_identical(left[key], right[key], f"{where}/{key}")
-    elif isinstance(left, list | tuple):
-        assert len(left) == len(right), where
-        for place, (one, other) in enumerate(zip(left, right, strict=True)):
-            assert_identical(one, other, f"{where}/{place}")
-    elif isinstance(left, torch.Tensor):
-        torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True, msg=where)
-    else:
-        assert left == right, where
 
 
 def test_a_run_leaves_everything_in_its_directory_and_validates_to_the_same_numbers(

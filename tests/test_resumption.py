@@ -18,6 +18,7 @@ from unittest import mock
 
 import pytest
 import torch
+from identical import assert_identical
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
 from lightning.pytorch.utilities import rank_zero_only
@@ -40,23 +41,6 @@ def read(directory: Path) -> dict[str, Any]:
 def table(directory: Path) -> list[dict[str, str]]:
     with (directory / "csv" / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def assert_identical(left: Any, right: Any, where: str = "") -> None:
-    """Compare nested values; tensors to the last bit."""
-    assert type(left) is type(right), where
-    if isinstance(left, dict):
-        assert left.keys() == right.keys(), where
-        for key in left:
-            assert_identical(left[key], right[key], f"{where}/{key}")
-    elif isinstance(left, list):
-        assert len(left) == len(right), where
-        for place, pair in enumerate(zip(left, right, strict=True)):
-            assert_identical(*pair, f"{where}/{place}")
-    elif isinstance(left, torch.Tensor):
-        torch.testing.assert_close(left, right, rtol=0, atol=0, equal_nan=True, msg=where)
-    else:
-        assert left == right or left != left != right, where
 
 
 def assert_same_run(one: Path, other: Path) -> None:
