@@ -147,6 +147,14 @@ class _LateLoader(DataLoader[Batch]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         yield from super().__iter__()
 
+    @override
+    def _get_iterator(self) -> Any:
+        iterator = super()._get_iterator()
+        for worker in getattr(iterator, "_workers", ()):
+            # Python ends what is left of them by SIGTERM, which they do not heed, and would wait for ever.
+            worker._popen.terminate = worker._popen.kill
+        return iterator
+
 
 class _TrainingLoader(_LateLoader):
     """A loader that can go on in the midst of an epoch; Lightning keeps its state in checkpoints."""

@@ -3,6 +3,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,20 @@ def test_workers_leave_signals_to_the_run(tree: Path) -> None:
     assert len(batches) == 12
     for one, other in zip(alone, batches, strict=True):
         assert torch.equal(one.images, other.images)
+
+
+def test_workers_end_with_a_process_that_leaves_them_behind(tree: Path) -> None:
+    program = f"""
+from rectified_lpjepa.data import ImageFolderDataModule
+if __name__ == "__main__":
+    loader = ImageFolderDataModule({str(tree)!r}, image_size=16, num_workers=2, batch_size=1).train_dataloader()
+    kept = iter(loader)
+    next(kept), next(kept)
+    loader._iterator._shutdown_workers = lambda: None
+    raise SystemExit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == 7
 
 
 @pytest.mark.parametrize("size", [224, 32, 15])
