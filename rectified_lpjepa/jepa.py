@@ -48,8 +48,10 @@ class Features(NamedTuple):
 
     encoder: Tensor
     """Output of the backbone, (B, F)."""
+    preactivations: Tensor
+    """Output of the projector before the rectifier, (B, D)."""
     projector: Tensor
-    """Output of the projector behind the rectifier, (B, D)."""
+    """The same behind the rectifier, (B, D): the features z on which the objective acts."""
 
 
 class RectifiedLpJEPA(LightningModule):
@@ -167,7 +169,8 @@ class RectifiedLpJEPA(LightningModule):
         """Compute the features of images (B, C, S, S), floating point in [0, 1]; the model normalises."""
         normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         encoder = self.backbone(normalised)
-        return Features(encoder, rectify(self.projector(encoder), self.rectifier))
+        preactivations = self.projector(encoder)
+        return Features(encoder, preactivations, rectify(preactivations, self.rectifier))
 
     # ------------------------------------------------------------------------------------------------ training
 

@@ -27,9 +27,10 @@ TEST_SAMPLES = 360
 @pytest.mark.parametrize("rectifier", ["relu", "rep_relu", "none"])
 def test_features_have_their_shapes_and_signs(rectifier: Any) -> None:
     model = tiny_model(rectifier=rectifier)
-    encoder, projector = model(torch.rand(5, 1, 16, 16))
+    encoder, preactivations, projector = model(torch.rand(5, 1, 16, 16))
     assert encoder.shape == (5, 16)
-    assert projector.shape == (5, DIM)
+    assert preactivations.shape == projector.shape == (5, DIM)
+    assert (preactivations < 0).any()
     assert (projector > 0).any()
     assert (projector < 0).any() == (rectifier == "none")
 
@@ -37,13 +38,14 @@ def test_features_have_their_shapes_and_signs(rectifier: Any) -> None:
 def test_forward_normalises_each_channel_then_applies_backbone_projector_and_rectifier() -> None:
     images = torch.rand(4, 3, 16, 16)
     model = tiny_model(in_channels=3, mean=[0.1, 0.5, 0.7], std=[0.2, 0.3, 2.0]).eval()
-    encoder, projector = model(images)
+    encoder, preactivations, projector = model(images)
     normalised = images.clone()
     for channel, (mean, std) in enumerate([(0.1, 0.2), (0.5, 0.3), (0.7, 2.0)]):
         normalised[:, channel] = (images[:, channel] - mean) / std
     expected = model.backbone.model(normalised)
     torch.testing.assert_close(encoder, expected)
-    torch.testing.assert_close(projector, model.projector(expected).clamp(min=0))
+    torch.testing.assert_close(preactivations, model.projector(expected))
+    torch.testing.assert_close(projector, preactivations.clamp(min=0))
 
 
 def test_initial_weights_depend_on_the_seed_alone() -> None:

@@ -16,6 +16,7 @@ Arrays = dict[str, NDArray[Any]]
 
 _DTYPES: dict[str, type[np.generic]] = {
     "encoder": np.float32,
+    "preactivations": np.float32,
     "projector": np.float32,
     "labels": np.int64,
     "indices": np.int64,
@@ -25,12 +26,12 @@ _DTYPES: dict[str, type[np.generic]] = {
 class FeatureWriter(pl.Callback):
     """Write what ``predict`` computes to one ``.npz`` file, in the order of the data set.
 
-    The file holds ``encoder`` float32 (n, F), ``projector`` float32 (n, D), ``labels`` int64 (n,), −1 where unknown,
-    and ``indices`` int64 (n,), the place of each sample in the data set, ascending. Each sample is there exactly once,
-    whatever the number of processes. Several processes pass their shares on through files beside it, so the folder must
-    be one that all of them see.
+    The file holds ``encoder`` float32 (n, F), ``preactivations`` and ``projector`` float32 (n, D), before and behind
+    the rectifier, ``labels`` int64 (n,), −1 where unknown, and ``indices`` int64 (n,), the place of each sample in the
+    data set, ascending. Each sample is there exactly once, whatever the number of processes. Several processes pass
+    their shares on through files beside it, so the folder must be one that all of them see.
 
-    The module's ``predict_step`` must return a dict of tensors with these four names. (Lightning's own base class for
+    The module's ``predict_step`` must return a dict of tensors with these five names. (Lightning's own base class for
     writers would ask the loader for the places, and warn where a sampler makes whole batches.)
 
     Args:

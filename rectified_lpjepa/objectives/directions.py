@@ -25,7 +25,7 @@ DirectionKind = Literal["random", "orthogonal", "eigen", "eigen_bottom_half"]
 
 @dataclass(frozen=True)
 class Directions:
-    """The unit directions of one step, redrawn every step and shared by the views unless they are eigenvectors.
+    """The unit directions of one step, shared by the views unless they are eigenvectors.
 
     Random rows are drawn in blocks, each from a generator keyed by (run seed, step, block): a process draws the blocks
     of its own share alone, and no row depends on the number of processes.
@@ -35,6 +35,8 @@ class Directions:
             of each view's feature covariance over the global batch, filled up with random ones;
             ``eigen_bottom_half``, the same with only the half of the eigenvectors that has the least variance.
         num: number of directions N of all processes together, at least 1.
+        redrawn: whether random directions are drawn anew every step, as in the paper, or once for the whole run.
+            Eigenvectors are always those of the step.
 
     Raises:
         ValueError: if the kind is unknown or ``num`` is below 1.
@@ -42,6 +44,7 @@ class Directions:
 
     kind: DirectionKind = "random"
     num: int = 8192
+    redrawn: bool = True
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(DirectionKind):
@@ -100,6 +103,6 @@ class Directions:
             max(dim, BLOCK_ROWS // dim * dim) if self.kind == "orthogonal" else BLOCK_ROWS,
             seed=seed,
             purpose="directions",
-            step=step,
+            step=step if self.redrawn else 0,
             device=device,
         )

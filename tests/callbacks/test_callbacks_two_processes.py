@@ -21,7 +21,9 @@ from rectified_lpjepa.callbacks import (
 
 class Predicting(TinyModule):
     def predict_step(self, batch):
-        return {"encoder": batch[:, None], "projector": batch[:, None] ** 2, "labels": batch, "indices": batch}
+        column = batch[:, None]
+        features = {"encoder": column, "preactivations": -column, "projector": column**2}
+        return {**features, "labels": batch, "indices": batch}
 
 
 def work(rank: int, path: Path, port: int) -> None:

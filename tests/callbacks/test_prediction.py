@@ -19,7 +19,13 @@ class Features(pl.LightningModule):
 
     def predict_step(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         encoder = torch.stack([batch, batch**2, -batch], dim=1).to(self.features)
-        return {"encoder": encoder, "projector": encoder[:, :2], "labels": batch % 3 - 1, "indices": batch}
+        return {
+            "encoder": encoder,
+            "preactivations": encoder[:, :2] - 1,
+            "projector": encoder[:, :2],
+            "labels": batch % 3 - 1,
+            "indices": batch,
+        }
 
 
 class Places(Dataset):
@@ -39,6 +45,7 @@ def expected(count=10):
     place = np.arange(count)
     return {
         "encoder": np.stack([place, place**2, -place], axis=1).astype(np.float32),
+        "preactivations": np.stack([place - 1, place**2 - 1], axis=1).astype(np.float32),
         "projector": np.stack([place, place**2], axis=1).astype(np.float32),
         "labels": place % 3 - 1,
         "indices": place,

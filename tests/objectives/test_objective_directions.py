@@ -54,6 +54,23 @@ def test_directions_are_redrawn_each_step_and_for_each_seed(kind):
         assert (drawn @ other_drawn.T).max() < 1 - 1e-6
 
 
+@pytest.mark.parametrize("kind", ["random", "orthogonal"])
+def test_directions_drawn_once_stay_the_same_for_the_whole_run(kind):
+    fixed, z = Directions(kind, 600, redrawn=False), features()
+    first = whole(fixed.draw(z, seed=3, step=0))
+    assert torch.equal(first, whole(fixed.draw(features() + 1, seed=3, step=7)))
+    assert torch.equal(first, whole(Directions(kind, 600).draw(z, seed=3, step=0)))
+    assert not torch.equal(first, whole(fixed.draw(z, seed=4, step=0)))
+
+
+def test_eigenvectors_are_those_of_the_step_though_random_rows_are_drawn_once():
+    fixed, z = Directions("eigen", 20, redrawn=False), features()
+    eigen, others = drawn(fixed.draw(z, seed=0, step=0))
+    later_eigen, later_others = drawn(fixed.draw(z.flip(-1), seed=0, step=1))
+    assert not torch.allclose(eigen, later_eigen)
+    assert torch.equal(others, later_others)
+
+
 def test_blocks_differ():
     (rows,) = drawn(Directions("random", 1024).draw(features(dim=40), seed=0, step=0))
     assert (rows[:512] @ rows[512:].T).abs().max() < 0.9
