@@ -1,4 +1,4 @@
-"""The features of a data set, and what one evaluation says of them.
+"""What an evaluation is given, and what it gives: a model, features, and numbers by name.
 
 Shape suffixes: N samples, F encoder features, D projector features.
 """
@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from rectified_lpjepa.data import TwoViewDataModule
+from rectified_lpjepa.data.batches import Split
+from rectified_lpjepa.distributions import Law
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,53 @@ class Evaluation:
     protocol: Mapping[str, Any]
     metrics: Mapping[str, float]
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Subject(Protocol):
+    """A model and the data that it was trained on: what an evaluation looks at.
+
+    Attributes:
+        data: the data set that the model was trained on, or the one that was asked for in its place.
+        law: the distribution that each projector feature was asked to follow; None for a model without a target.
+        rectified: whether the model's projector features pass a rectifier.
+        seed: of every draw of an evaluation.
+        device: where to compute.
+    """
+
+    data: TwoViewDataModule
+    law: Law | None
+    rectified: bool
+    seed: int
+    device: torch.device
+
+    def features(self, split: Split, data: TwoViewDataModule | None = None) -> FeatureSet:
+        """Return the features of a split, each sample once and without augmentation; computed once, then cached.
+
+        Args:
+            split: ``train`` is the part that the model was trained on.
+            data: another data set, as :meth:`open` gives it; None for the subject's own.
+        """
+
+    def views(self, split: Split, samples: int) -> list[FeatureSet]:
+        """Return the features of augmented views of some samples of the subject's data, one set for each view.
+
+        Args:
+            split: where to take the samples.
+            samples: how many, evenly over the split; all of them where it has fewer.
+        """
+
+    def batches(self, split: Split, data: TwoViewDataModule | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the images of a split, float32 in [0, 1] (B, C, S, S) on the device, and their labels, int64 (B,)."""
+
+    def embed(self, images: Tensor) -> FeatureSet:
+        """Compute the features of images (B, C, S, S), float32 in [0, 1] and on the device; labels are -1."""
+
+    def open(self, name: str) -> TwoViewDataModule:
+        """Open a data set for this model: at its image size, and with its number of channels.
+
+        Args:
+            name: path of an ``.npz`` file or of an image folder, or the name of one of torchvision's data sets.
+        """
 
 
 def require_labels(features: FeatureSet, what: str) -> int:
