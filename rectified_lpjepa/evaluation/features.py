@@ -71,7 +71,8 @@ class FeatureSet:
         Args:
             indices: int64 (n,), or bool (N,).
         """
-        return replace(self, **{name: value[indices] for name, value in self._tensors()})
+        parts: dict[str, Any] = {name: value[indices] for name, value in self._tensors()}
+        return replace(self, **parts)
 
 
 @dataclass(frozen=True)
