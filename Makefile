@@ -27,9 +27,9 @@ demo: setup ## train on scanned digits, validate, draw (about a minute)
 	@echo "validating the checkpoint"
 	@$(BIN)/rectified-lpjepa validate --config configs/digits.yaml
 
-test: setup ## run the whole test suite with coverage
+test: setup ## run the whole test suite with coverage, on two cores
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 --dist loadfile
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --skip-covered --fail-under=90
 

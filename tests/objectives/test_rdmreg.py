@@ -144,7 +144,7 @@ def test_init_args_are_plain_and_rebuild_it():
     arguments = objective.init_args
     assert arguments == {
         "target": {"p": 1.0, "mu": None, "active_fraction": 0.2, "sigma": "rgn", "rectified": True},
-        "directions": {"kind": "orthogonal", "num": 16},
+        "directions": {"kind": "orthogonal", "num": 16, "redrawn": True},
         "invariance_weight": 1.0,
         "distribution_weight": 2.0,
         "matching": "global",
