@@ -95,6 +95,10 @@ class Extractor(LightningModule):
         self.in_channels = in_channels
 
     @override
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Keep still about files of features, which are an evaluation's own affair."""
+
+    @override
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Compute the features of images, float32 in [0, 1] (B, C, S, S)."""
         features: dict[str, Tensor] = self.network(images)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from tqdm import tqdm
 
 from rectified_lpjepa.distributed import current_shard
 from rectified_lpjepa.evaluation.features import Evaluation, Subject, require_labels
-from rectified_lpjepa.functional.nearest_neighbors import METRICS, Metric, neighbor_votes
+from rectified_lpjepa.functional.nearest_neighbors import METRICS, NeighborBank
 
 _TOP = (1, 5)
 
@@ -45,9 +46,8 @@ def knn(subject: Subject, k: int = 20, temperature: float = 0.07, chunk: int = 2
     for name, bank in train.kinds().items():
         queries = test.kinds()[name]
         for metric in METRICS:
-            hits = _hits(
-                (queries, test.labels), (bank, train.labels), num_classes, k, metric, temperature, chunk, subject.device
-            )
+            neighbors = NeighborBank(bank.to(subject.device), train.labels.to(subject.device), num_classes, metric)
+            hits = _hits(neighbors, queries, test.labels, k, temperature, chunk)
             for top, count in zip(_TOP, hits, strict=True):
                 metrics[f"{name}/knn{k}_{metric}/top{top}"] = count / len(test)
     protocol = {
@@ -60,27 +60,18 @@ def knn(subject: Subject, k: int = 20, temperature: float = 0.07, chunk: int = 2
     return Evaluation("knn", protocol, metrics)
 
 
-def _hits(
-    queries: tuple[Tensor, Tensor],
-    bank: tuple[Tensor, Tensor],
-    num_classes: int,
-    k: int,
-    metric: Metric,
-    temperature: float,
-    chunk: int,
-    device: torch.device,
-) -> list[int]:
-    """Count the test samples that are classified rightly, by the first guess and by the first five."""
-    bank_features, bank_labels = (part.to(device) for part in bank)
-    mine = current_shard().rows(len(queries[1]))
+def _hits(bank: NeighborBank, queries: Tensor, labels: Tensor, k: int, temperature: float, chunk: int) -> list[int]:
+    """Count the test samples that are classified rightly, by the first guess and by the first five, in all."""
+    device = bank.labels_N.device
+    mine = current_shard().rows(len(labels))
     hits = torch.zeros(len(_TOP), dtype=torch.int64, device=device)
-    for start in range(mine.start, mine.stop, chunk):
+    for start in tqdm(range(mine.start, mine.stop, chunk), desc=f"knn {bank.metric}", leave=False, disable=None):
         rows = slice(start, min(start + chunk, mine.stop))
-        features, labels = (part[rows].to(device) for part in queries)
-        votes = neighbor_votes(features, bank_features, bank_labels, num_classes, k, metric, temperature)
-        own = votes.gather(1, labels[:, None])
+        own_labels = labels[rows].to(device)
+        votes = bank.votes(queries[rows].to(device), k, temperature)
+        own = votes.gather(1, own_labels[:, None])
         # Of classes with equally many votes the first counts as the best; a class without votes is no guess.
-        before = torch.arange(num_classes, device=device) < labels[:, None]
+        before = torch.arange(bank.num_classes, device=device) < own_labels[:, None]
         better = ((votes > own) | ((votes == own) & before)).sum(dim=1)
         hits += torch.stack([((better < top) & (own[:, 0] > 0)).sum() for top in _TOP])
     if dist.is_initialized():
