@@ -18,6 +18,7 @@ from rectified_lpjepa.data import (
     TwoViewDataModule,
 )
 from rectified_lpjepa.data.torchvision_sets import TorchvisionName
+from rectified_lpjepa.evaluation.extraction import is_first
 
 NAMES = ("digits", "cifar10", "cifar100", *get_args(TorchvisionName))
 """The data sets that have a name of their own."""
@@ -29,7 +30,8 @@ class DataSource:
 
     Args:
         root: folder that holds the data sets of torchvision.
-        download: fetch a data set of torchvision into ``root`` if it is not there.
+        download: fetch a data set of torchvision into ``root`` if it is not there. The first process does it; start
+            several of them by torchrun or srun when it is there.
     """
 
     root: str = "datasets"
@@ -55,7 +57,7 @@ class DataSource:
         if augmentation is not None:
             kwargs["augmentation"] = augmentation
         data = self._make(name, kwargs)
-        if self.download:
+        if self.download and is_first():
             data.prepare_data()
         return data
 

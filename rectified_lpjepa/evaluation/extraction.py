@@ -189,7 +189,7 @@ def read_features(path: Path, positions: Tensor) -> Arrays | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = dict(file)
         is_whole = np.array_equal(arrays["indices"], positions.numpy())
         is_whole &= all(len(arrays[name]) == len(positions) for name in {"encoder", "labels", *arrays})

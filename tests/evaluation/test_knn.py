@@ -17,7 +17,7 @@ WEIGHTS = {"euclidean": lambda d: 1 / (d + 1e-5), "cosine": lambda d: np.exp((1 
 
 
 def subject() -> FakeSubject:
-    return FakeSubject(clusters(90, spread=2.0), clusters(70, spread=2.0, seed=1))
+    return FakeSubject(clusters(90, dim=16), clusters(70, dim=16, seed=1))
 
 
 def by_sklearn(train: FeatureSet, kind: str, metric: str, k: int) -> KNeighborsClassifier:
