@@ -73,6 +73,8 @@ def evaluate(
         ValueError: neither or both of ``checkpoint`` and ``model`` are given, an evaluation has no such name or option,
             or does not apply.
     """
+    for name, options in evaluations.items():
+        _with_defaults(name, options)
     subject, out = open_subject(
         checkpoint,
         model=model,
@@ -145,8 +147,6 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
     Raises:
         ValueError: there is no such evaluation or option, or it does not apply to the subject.
     """
-    if name not in EVALUATIONS:
-        raise ValueError(f"There is no evaluation {name!r}. Choose one of {', '.join(EVALUATIONS)}.")
     path = out / f"{name}.json"
     identity = {
         "checkpoint": {"path": subject.model.path, "sha256": subject.model.sha256, "step": subject.model.step},
@@ -250,8 +250,10 @@ def _with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Bind the options of an evaluation to its parameters.
 
     Raises:
-        ValueError: an option is unknown, or one without a default is missing.
+        ValueError: there is no such evaluation, an option is unknown, or one without a default is missing.
     """
+    if name not in EVALUATIONS:
+        raise ValueError(f"There is no evaluation {name!r}. Choose one of {', '.join(EVALUATIONS)}.")
     try:
         bound = inspect.signature(EVALUATIONS[name]).bind(None, **options)
     except TypeError as error:
