@@ -57,8 +57,8 @@ class _Training:
 
 def linear(
     subject: Subject,
-    lrs: list[float] = [0.01, 0.03, 0.1, 0.3],  # noqa: B006 - never changed
-    weight_decays: list[float] = [0.0, 1e-3, 1e-2],  # noqa: B006
+    lrs: list[float] = [0.03, 0.1, 0.3],  # noqa: B006 - never changed
+    weight_decays: list[float] = [0.0, 1e-3, 1e-2, 5e-2],  # noqa: B006
     epochs: int = 10,
     min_steps: int = 400,
     batch_size: int = 256,
