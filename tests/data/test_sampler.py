@@ -130,3 +130,10 @@ def test_impossible_evaluation_is_refused() -> None:
         EvaluationSampler(torch.arange(3), 8, num_replicas=4)
     with pytest.raises(ValueError, match="eval_batch_size is 0"):
         EvaluationSampler(torch.arange(3), 0)
+
+
+def test_a_second_pass_numbers_its_batches_on() -> None:
+    first, second = (EvaluationSampler(torch.arange(10), 4, pass_number=number) for number in (0, 1))
+    assert [request.number for request in first] == [0, 1, 2]
+    assert [request.number for request in second] == [3, 4, 5]
+    assert [request.indices for request in first] == [request.indices for request in second]

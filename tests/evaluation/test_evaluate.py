@@ -1,0 +1,222 @@
+"""The command ``evaluate``, in process on a tiny run: what it prints, writes, skips and refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tiny_jepa import digits, quiet_trainer, tiny_model
+
+from rectified_lpjepa.evaluation import run as run_module
+from rectified_lpjepa.evaluation.command import make_parser, metric_table
+from rectified_lpjepa.evaluation.features import Evaluation, Subject
+from rectified_lpjepa.evaluation.registry import EVALUATIONS
+from rectified_lpjepa.evaluation.run import evaluate, read_evaluation, to_json
+from rectified_lpjepa.main import main
+
+CONFIG = {"data": {"class_path": "rectified_lpjepa.data.DigitsDataModule", "init_args": {"train_samples": 120}}}
+QUICK = {"linear": {"lrs": [0.1], "weight_decays": [0.0]}, "knn": {"k": 5}}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    trainer = quiet_trainer(folder, enable_checkpointing=False)
+    trainer.fit(tiny_model(), digits())
+    trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    return folder
+
+
+@pytest.fixture
+def command(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+        capsys.readouterr()
+        main(["evaluate", *arguments, "--checkpoint", str(run / "checkpoints" / "last.ckpt"), "--accelerator", "cpu"])
+        return capsys.readouterr().out
+
+    return call
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+    calls: list[Any] = []
+
+    def counted(subject: Subject, k: int = 20) -> Evaluation:
+        calls.append(k)
+        return Evaluation(
+            name, {}, {"encoder/x": math.nan, "encoder/y": 1.0, "encoder/y_target": 0.5}, {"z": [math.inf]}
+        )
+
+    monkeypatch.setitem(EVALUATIONS, name, counted)
+    return calls
+
+
+def test_it_prints_a_table_and_writes_json(command: Callable[..., str], run: Path) -> None:
+    printed = command("knn", "--k", "5")
+    path = run / "evaluation" / "knn.json"
+    record = json.loads(path.read_text())
+    assert printed.splitlines()[-1] == str(path)
+    accuracy = record["metrics"]["encoder/knn5_cosine/top1"]
+    assert ["encoder/knn5_cosine/top1", f"{accuracy:.4f}"] in [line.split() for line in printed.splitlines()]
+    assert set(record) == {
+        *("name", "protocol", "metrics", "details", "options", "seed", "checkpoint", "data", "seconds", "hardware"),
+        *("versions", "time"),
+    }
+    assert record["options"] == {"k": 5, "temperature": 0.07, "chunk": 256}
+    assert (record["data"]["name"], record["data"]["train"], record["data"]["test"]) == ("digits", 120, 360)
+    assert record["checkpoint"]["step"] == 2
+    assert len(record["checkpoint"]["sha256"]) == 64
+    assert record["seed"] == 3
+    assert len(list((run / "features").iterdir())) == 2
+
+
+def test_what_is_there_is_not_done_again(
+    command: Callable[..., str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = count_calls(monkeypatch, "knn")
+    assert "already there" not in command("knn")
+    assert "already there" in command("knn")
+    assert "already there" in command("knn", "--k", "20")
+    assert calls == [20]
+    command("knn", "--k", "4")
+    command("knn", "--k", "4", "--seed", "9")
+    assert calls == [20, 4, 4]
+    path = run / "evaluation" / "knn.json"
+    for damage in ("{", "[]", '{"metrics": 3}', ""):
+        path.write_text(damage)
+        assert "It is made anew" in command("knn", "--k", "4", "--seed", "9")
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save(checkpoint | {"global_step": 3}, run / "checkpoints" / "last.ckpt")
+    command("knn", "--k", "4", "--seed", "9")
+    assert calls == [20, *[4] * 7]
+    assert json.loads(path.read_text())["checkpoint"]["step"] == 3
+
+
+def test_what_is_not_finite_is_null_in_json_and_read_as_nan(
+    command: Callable[..., str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count_calls(monkeypatch, "knn")
+    printed = command("knn")
+    assert [line.split() for line in printed.splitlines()[:3]] == [
+        ["measured", "target"],
+        ["encoder/x", "undefined"],
+        ["encoder/y", "1.0000", "0.5000"],
+    ]
+    path = run / "evaluation" / "knn.json"
+    record = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert (record["metrics"]["encoder/x"], record["details"]["z"]) == (None, [None])
+    read = read_evaluation(path)
+    assert math.isnan(read.metrics["encoder/x"])
+    assert read.metrics["encoder/y"] == 1.0
+    path.write_text("{")
+    with pytest.raises(ValueError, match="is damaged, or not of an evaluation"):
+        read_evaluation(path)
+
+
+def test_all_runs_what_applies_and_says_what_does_not(
+    command: Callable[..., str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in EVALUATIONS.keys() - {"knn", "few-shot", "transfer"}:
+        monkeypatch.delitem(EVALUATIONS, name)
+    config = {"data": CONFIG["data"] | {"init_args": {"train_samples": 60}}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    printed = command("all")
+    assert "knn: encoder/knn20_cosine/top1" in printed
+    assert "few-shot left out: 10 shots were asked for, and class" in printed
+    assert "transfer left out: it needs `--to`" in printed
+    assert sorted(path.name for path in (run / "evaluation").iterdir()) == ["knn.json"]
+    monkeypatch.delitem(EVALUATIONS, "knn")
+    with pytest.raises(SystemExit) as stop:
+        command("all")
+    assert stop.value.code == 1
+
+
+def test_other_data_have_a_folder_of_their_own(command: Callable[..., str], run: Path) -> None:
+    command("knn", "--data", "digits")
+    record = json.loads((run / "evaluation" / "digits" / "knn.json").read_text())
+    assert record["data"]["train"] == 1437
+
+
+def test_the_function_gives_what_the_command_writes(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    found = evaluate(checkpoint, QUICK, out=tmp_path / "out", cache=tmp_path / "cache", accelerator="cpu")
+    assert list(found) == ["linear", "knn"]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert not (run / "features").exists()
+    monkeypatch.setattr(run_module, "EVALUATIONS", {"linear": EVALUATIONS["linear"], "knn": EVALUATIONS["knn"]})
+    again = evaluate(checkpoint, QUICK, out=tmp_path / "out", cache=tmp_path / "cache", accelerator="cpu")
+    assert [dict(value.metrics) for value in again.values()] == [dict(value.metrics) for value in found.values()]
+
+
+def test_a_timm_model_is_evaluated_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    count_calls(monkeypatch, "knn")
+    main(["evaluate", "knn", "--model", "test_resnet", "--data", "digits", "--accelerator", "cpu"])
+    path = Path(capsys.readouterr().out.splitlines()[-1])
+    assert path.parent.parent.parent == Path("runs/evaluation")
+    assert json.loads(path.read_text())["checkpoint"]["path"] == "timm/test_resnet"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["knm"], 2, "HINT: did you mean knn?"),
+        ([], 2, "name an evaluation"),
+        (["--k", "3"], 2, "name an evaluation"),
+        (["knn", "--temprature", "1"], 2, "temprature: did you mean temperature?"),
+        (["knn", "--k", "many"], 2, "many"),
+        (["knn"], 1, "neither was given"),
+        (["knn", "--model", "resnet18", "--checkpoint", "x.ckpt"], 1, "both was given"),
+        (["knn", "--model", "resnet18"], 1, "on which data resnet18"),
+        (["knn", "--checkpoint", "no.ckpt"], 1, "There is no checkpoint"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", *arguments])
+    assert stop.value.code == code
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_evaluation_or_option_is_refused_in_python(run: Path) -> None:
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    for evaluations in ({"knm": {}}, {"knn": {"j": 3}}, {"transfer": {}}):
+        with pytest.raises(ValueError, match=r"no evaluation 'knm'|unexpected keyword|missing a required argument"):
+            evaluate(checkpoint, evaluations, accelerator="cpu")
+
+
+@pytest.mark.parametrize("name", [*EVALUATIONS, "all"])
+def test_every_evaluation_has_a_parser_and_is_listed(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {action.dest: action for action in make_parser(name)._actions}
+    assert {"checkpoint", "data", "out", "devices"} <= options.keys()
+    assert all(option.help for option in options.values())
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "--help"])
+    assert stop.value.code == 0
+    assert f"\n  {name} " in capsys.readouterr().out
+
+
+def test_the_table_is_aligned() -> None:
+    lines = metric_table({"a": 0.5, "longer": 12345.678, "tiny": 1.5e-7}).splitlines()
+    assert lines == ["a           0.5000", "longer  12345.6780", "tiny     1.500e-07"]
+
+
+def test_json_of_nested_values() -> None:
+    record = {"a": (1, math.nan, {"b": [math.inf, "x", None, True]})}
+    assert json.loads(to_json(record)) == {"a": [1, None, {"b": [None, "x", None, True]}]}

@@ -1,0 +1,60 @@
+"""Two processes share the work of an evaluation and find what one finds."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from processes import run_processes
+from tiny_jepa import digits, quiet_trainer, tiny_model
+
+from rectified_lpjepa.evaluation.run import evaluate
+
+CONFIG = {"data": {"class_path": "rectified_lpjepa.data.DigitsDataModule", "init_args": {"train_samples": 121}}}
+EVALUATIONS: dict[str, dict[str, Any]] = {
+    "knn": {"k": 5},
+    "linear": {"lrs": [0.1], "weight_decays": [0.0], "epochs": 2, "min_steps": 1, "augmented": True},
+}
+
+
+def evaluated(checkpoint: Path, folder: Path) -> dict[str, dict[str, float]]:
+    found = evaluate(checkpoint, EVALUATIONS, out=folder / "out", cache=folder / "features", accelerator="cpu")
+    return {name: dict(evaluation.metrics) for name, evaluation in found.items()}
+
+
+def in_two_processes(rank: int, world_size: int, checkpoint: Path, folder: Path) -> list[dict[str, dict[str, float]]]:
+    warnings.simplefilter("ignore")  # Lightning's, which pytest's configuration names one by one
+    elastic = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0}
+    elastic |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1, "TORCHELASTIC_RUN_ID": "test"}
+    os.environ |= {name: str(value) for name, value in elastic.items()}
+    return [evaluated(checkpoint, folder), evaluated(checkpoint, folder)]  # the second time from what is there
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trainer = quiet_trainer(run, enable_checkpointing=False)
+    trainer.fit(tiny_model(), digits())
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    trainer.save_checkpoint(checkpoint)
+    (run / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+
+    alone = evaluated(checkpoint, tmp_path / "alone")
+    together = run_processes(in_two_processes, 2, checkpoint, tmp_path / "together", timeout=200)
+    for found in (result for results in together for result in results):
+        assert found.keys() == alone.keys()
+        for name, metrics in alone.items():
+            # Batches of another size may change the last digit of a feature.
+            assert found[name] == pytest.approx(metrics, abs=0.01)
+    for folder in ("out", "features"):
+        names = [sorted(path.name for path in (tmp_path / which / folder).iterdir()) for which in ("alone", "together")]
+        assert names[0] == names[1]
+    for path in (tmp_path / "alone" / "features").iterdir():
+        with np.load(path) as first, np.load(tmp_path / "together" / "features" / path.name) as second:
+            assert first["indices"].tolist() == second["indices"].tolist()
+            np.testing.assert_allclose(first["encoder"], second["encoder"], rtol=1e-4, atol=1e-5)
