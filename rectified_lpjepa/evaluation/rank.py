@@ -133,7 +133,7 @@ def _spectrum(z_ND: Tensor, law: Law | None) -> tuple[dict[str, float], dict[str
         "orthogonality/constant_features": float((z_ND == z_ND[:1]).all(0).sum()),
     }
     if law is not None:
-        metrics["covariance/distance_to_target"] = distance_to_isotropy(matrix_DD, float(law.variance))
+        metrics["covariance/distance_to_var_identity"] = distance_to_isotropy(matrix_DD, float(law.variance))
     details = {
         "eigenvalues": numbers(values_D),
         "singular_values": numbers(singular),

@@ -34,7 +34,7 @@ def test_features_of_the_target_have_what_sampling_alone_gives():
     assert metrics["projector/orthogonality/mean_abs_cos"] == pytest.approx(1 / math.pi, rel=0.03)
     # E C_ij² is Var² / (N − 1) for i ≠ j.
     assert metrics["projector/covariance/off_diagonal_energy"] == pytest.approx(29 / (1499 + 29), rel=0.15)
-    assert metrics["projector/covariance/distance_to_target"] < 0.2
+    assert metrics["projector/covariance/distance_to_var_identity"] < 0.2
     assert not any(name.startswith("encoder/") and name.endswith("_target") for name in metrics)
     assert len(evaluation.details["projector"]["eigenvalues"]) == 30
 
@@ -45,7 +45,7 @@ def test_features_that_are_not_independent():
     assert metrics["projector/rank/effective_rank"] < 3.01
     assert math.isnan(metrics["projector/covariance/condition"])
     assert metrics["projector/covariance/off_diagonal_energy"] > 0.5
-    distance, sampling = (metrics[f"projector/covariance/distance_to_target{end}"] for end in ("", "_target"))
+    distance, sampling = (metrics[f"projector/covariance/distance_to_var_identity{end}"] for end in ("", "_target"))
     assert distance > 2 * sampling
 
 
