@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": "evaluate a checkpoint on the validation set",
     "test": "evaluate a checkpoint on the test set",
     "predict": "write the features of a checkpoint to a file",
+    "export": "write the encoder of a checkpoint as a timm model, with its projector and a card",
     "sweep": "run `fit` for many settings, here or on a cluster, and collect the results",
     "prepare": "shrink a folder of images once, for faster reading",
     "benchmark": "measure the speed of a part against plain and published-style code",
@@ -125,6 +126,10 @@ def _run(arguments: list[str]) -> None:
         from rectified_lpjepa.benchmarks.command import benchmark
 
         benchmark(arguments[1:])
+    elif arguments[0] == "export":
+        from rectified_lpjepa.export.command import export_command
+
+        export_command(arguments[1:])
     elif arguments[0] == "prepare":
         _prepare(arguments[1:])
     else:
