@@ -118,12 +118,13 @@ class Subject(Protocol):
             data: another data set, as :meth:`open` gives it; None for the subject's own.
         """
 
-    def views(self, split: Split, samples: int) -> list[FeatureSet]:
+    def views(self, split: Split, samples: int, draw: int = 0) -> list[FeatureSet]:
         """Return the features of augmented views of some samples of the subject's data, one set for each view.
 
         Args:
             split: where to take the samples.
             samples: how many, evenly over the split; all of them where it has fewer.
+            draw: number of the draw: another one gives other views of the same samples.
         """
 
     def batches(self, split: Split, data: TwoViewDataModule | None = None) -> Iterator[tuple[Tensor, Tensor]]:
