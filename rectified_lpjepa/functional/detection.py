@@ -73,6 +73,8 @@ def neighbor_distances(queries_BF: Tensor, bank_NF: Tensor, k: int, chunk: int =
     if not 1 <= k <= len(bank_NF):
         raise ValueError(f"k is {k}. It must lie between 1 and {len(bank_NF)}, the number of training samples.")
     bank_NF = F.normalize(bank_NF, dim=1)
-    return torch.cat(
-        [torch.cdist(F.normalize(rows, dim=1), bank_NF).kthvalue(k, dim=1).values for rows in queries_BF.split(chunk)]
-    )
+    nearest = [
+        torch.cdist(F.normalize(rows_BF, dim=1), bank_NF).topk(k, dim=1, largest=False).values
+        for rows_BF in queries_BF.split(chunk)
+    ]
+    return torch.cat([distances_Bk[:, -1] for distances_Bk in nearest])
