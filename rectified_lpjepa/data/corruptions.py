@@ -23,7 +23,7 @@ from rectified_lpjepa.functional.randomness import keyed_generator
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
-def corrupt(images: Tensor, corruption: str, severity: int, indices: Sequence[int], seed: int = 0) -> Tensor:
+def corrupt(images: Tensor, indices: Sequence[int], corruption: str, severity: int, seed: int = 0) -> Tensor:
     """Make a corrupted copy of each image.
 
     The noise of an image is drawn on the CPU and keyed by seed, corruption, severity and the image's place in its data
@@ -31,9 +31,9 @@ def corrupt(images: Tensor, corruption: str, severity: int, indices: Sequence[in
 
     Args:
         images: (N, C, H, W), float32 in [0, 1].
+        indices: place of each image in its data set.
         corruption: a key of :data:`CORRUPTIONS`.
         severity: 1 (mild) to 5 (strong).
-        indices: place of each image in its data set.
         seed: key of the noise.
 
     Returns:

@@ -11,6 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from rectified_lpjepa.evaluation.features import FeatureSet, require_labels
+
 _INVERSE_REGULARIZATION, _TOLERANCE, _MOST_ITERATIONS = 0.1, 1e-3, 1000
 
 
@@ -40,3 +42,24 @@ class LogisticProbe:
         known = torch.from_numpy(self._pipeline.classes_)
         probabilities_BC[:, known] = torch.from_numpy(self._pipeline.predict_proba(features_BF.numpy())).double()
         return probabilities_BC
+
+
+def fit_probes(train: FeatureSet, test: FeatureSet) -> tuple[dict[str, LogisticProbe], str]:
+    """Fit a probe to each kind of features.
+
+    Args:
+        train: features to fit them to.
+        test: features that they will be asked about.
+
+    Returns:
+        Probes by kind, and how they are fitted; for data without labels, or of one class, none, and why.
+    """
+    try:
+        num_classes = require_labels(train, "A linear probe")
+        require_labels(test, "A linear probe")
+    except ValueError as error:
+        return {}, f"left out: {error}"
+    probes = {
+        kind: LogisticProbe(features_NF, train.labels, num_classes) for kind, features_NF in train.kinds().items()
+    }
+    return probes, LogisticProbe.protocol

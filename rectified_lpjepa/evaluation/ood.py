@@ -6,7 +6,6 @@ Shape suffixes: N samples, F features of one kind, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor
 
 from rectified_lpjepa.evaluation.altered import Alteration, altered_features
-from rectified_lpjepa.evaluation.features import Evaluation, FeatureSet, Subject, require_labels
-from rectified_lpjepa.evaluation.logistic_probe import LogisticProbe
+from rectified_lpjepa.evaluation.features import Evaluation, Subject
+from rectified_lpjepa.evaluation.logistic_probe import LogisticProbe, fit_probes
+from rectified_lpjepa.evaluation.other_sets import open_sets
 from rectified_lpjepa.functional.detection import detection, neighbor_distances
 from rectified_lpjepa.functional.randomness import keyed_generator
 from rectified_lpjepa.functional.sparsity import l1_sparsity
@@ -67,19 +67,17 @@ def ood(
     alterations = _alterations(subject.seed)
     if unknown := sorted(set(generated) - alterations.keys()):
         raise ValueError(f"generated has {', '.join(unknown)}. Choose of {', '.join(alterations)}.")
-    names = [*generated, *map(_set_name, against)]
-    if len({*names, _ERRORS}) <= len(names):
-        raise ValueError(f"The sets {', '.join(names)} must have different names, and none may be {_ERRORS!r}.")
+    others = open_sets(subject, against, taken=[*generated, _ERRORS])
     train, test = subject.features("train"), subject.features("test")
     unusual = altered_features(subject, {name: alterations[name] for name in generated}) if generated else {}
-    unusual |= {_set_name(name): subject.features("test", subject.open(name)) for name in against}
-    num_classes, without_labels = _number_of_classes(train, test)
+    unusual |= {name: subject.features("test", data) for name, data in others.items()}
+    probes, how_fitted = fit_probes(train, test)
 
     metrics: dict[str, float] = {}
     histograms: dict[str, Any] = {}
     for kind, bank_NF in train.kinds().items():
         scores = _Scores(bank_NF, k, subject.device)
-        probe = None if num_classes is None else LogisticProbe(bank_NF, train.labels, num_classes)
+        probe = probes.get(kind)
         usual = scores.of(test.kinds()[kind], probe)
         pairs = {name: (usual, scores.of(other.kinds()[kind], probe)) for name, other in unusual.items()}
         if probe is not None:
@@ -95,9 +93,9 @@ def ood(
     protocol = {
         "in_distribution": f"test split, {len(test)} samples",
         "out_of_distribution": {name: len(features) for name, features in unusual.items()},
-        "errors": without_labels or "test samples that the linear probe on the same features classifies wrongly",
-        "scores": _ORIENTATION | {f"knn{k}": _KNN.format(k), "msp": without_labels or _MSP},
-        "linear_probe": without_labels or LogisticProbe.protocol,
+        "errors": "test samples that the linear probe on the same features classifies wrongly",
+        "scores": _ORIENTATION | {f"knn{k}": _KNN.format(k), "msp": _MSP},
+        "linear_probe": how_fitted,
         "orientation": "fixed beforehand as said of each score; not chosen by the result",
         "positive_class": "the unusual samples in auroc and aupr; the usual ones in fpr95",
         "seed": subject.seed,
@@ -148,20 +146,6 @@ def _alterations(seed: int) -> dict[str, Alteration]:
         return pixels[..., order.to(images.device)].view_as(images)
 
     return {"noise": noise, "shuffled": shuffled}
-
-
-def _set_name(name: str) -> str:
-    return Path(name).name.removesuffix(".npz")
-
-
-def _number_of_classes(train: FeatureSet, test: FeatureSet) -> tuple[int | None, str]:
-    """Return the number of classes; None, and why not, for data without labels, or of one class."""
-    try:
-        num_classes = require_labels(train, "A linear probe")
-        require_labels(test, "A linear probe")
-    except ValueError as error:
-        return None, f"left out: {error}"
-    return num_classes, ""
 
 
 def _part(scores: Mapping[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:

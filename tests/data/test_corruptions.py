@@ -49,7 +49,7 @@ def test_operations_on_planes(
     name: str, plain: Callable[[Floats, float], Floats], severity: int, shape: tuple[int, int, int]
 ) -> None:
     clean = images(2, *shape)
-    corrupted = corrupt(clean, name, severity, range(2))
+    corrupted = corrupt(clean, range(2), name, severity)
     amount = CORRUPTIONS[name][severity - 1]
     expected = [[plain(plane, amount) for plane in image] for image in clean.double().numpy()]
     np.testing.assert_allclose(corrupted, np.array(expected), atol=2e-6)
@@ -60,19 +60,19 @@ def test_brightness_is_added_to_the_value(severity: int) -> None:
     clean = images()
     hsv = rgb_to_hsv(clean.permute(0, 2, 3, 1).double().numpy())
     hsv[..., 2] = np.clip(hsv[..., 2] + CORRUPTIONS["brightness"][severity - 1], 0, 1)
-    corrupted = corrupt(clean, "brightness", severity, range(3)).permute(0, 2, 3, 1)
+    corrupted = corrupt(clean, range(3), "brightness", severity).permute(0, 2, 3, 1)
     np.testing.assert_allclose(corrupted, hsv_to_rgb(hsv), atol=1e-6)
 
 
 def test_brightness_of_grey_images_is_added_to_each_pixel() -> None:
     clean = images(channels=1)
-    torch.testing.assert_close(corrupt(clean, "brightness", 5, range(3)), (clean + 0.3).clamp_max(1.0))
+    torch.testing.assert_close(corrupt(clean, range(3), "brightness", 5), (clean + 0.3).clamp_max(1.0))
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_gaussian_noise_is_normal(severity: int) -> None:
     clean = torch.full((8, 3, 32, 32), 0.5)
-    noise = (corrupt(clean, "gaussian_noise", severity, range(8)) - clean).flatten().double().numpy()
+    noise = (corrupt(clean, range(8), "gaussian_noise", severity) - clean).flatten().double().numpy()
     std = CORRUPTIONS["gaussian_noise"][severity - 1]
     assert scipy.stats.kstest(noise, scipy.stats.norm(scale=std).cdf).pvalue > 1e-3
 
@@ -81,7 +81,7 @@ def test_gaussian_noise_is_normal(severity: int) -> None:
 def test_shot_noise_counts_photons(severity: int) -> None:
     photons = CORRUPTIONS["shot_noise"][severity - 1]
     clean = torch.full((8, 3, 32, 32), 0.3)
-    counts = (corrupt(clean, "shot_noise", severity, range(8)) * photons).double().flatten()
+    counts = (corrupt(clean, range(8), "shot_noise", severity) * photons).double().flatten()
     torch.testing.assert_close(counts, counts.round(), atol=1e-3, rtol=0)
     law, number = scipy.stats.poisson(0.3 * photons), len(counts)
     edges = law.ppf(np.linspace(0.1, 0.9, 9))
@@ -93,18 +93,18 @@ def test_shot_noise_counts_photons(severity: int) -> None:
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_an_image_does_not_depend_on_its_batch(name: str) -> None:
     clean = images(7)
-    whole = corrupt(clean, name, 3, range(7), seed=5)
-    parts = [corrupt(clean[rows], name, 3, list(rows), seed=5) for rows in (range(1), range(1, 5), range(5, 7))]
+    whole = corrupt(clean, range(7), name, 3, seed=5)
+    parts = [corrupt(clean[rows], list(rows), name, 3, seed=5) for rows in (range(1), range(1, 5), range(5, 7))]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6 * (name not in NOISES), rtol=0)
 
 
 @pytest.mark.parametrize("name", NOISES)
 def test_noise_differs_between_images_severities_and_seeds(name: str) -> None:
     clean = images(1).expand(2, -1, -1, -1)
-    first = corrupt(clean, name, 3, range(2))
+    first = corrupt(clean, range(2), name, 3)
     assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first, corrupt(clean, name, 3, range(2), seed=1))
-    assert torch.equal(first, corrupt(clean, name, 3, range(2)))
+    assert not torch.equal(first, corrupt(clean, range(2), name, 3, seed=1))
+    assert torch.equal(first, corrupt(clean, range(2), name, 3))
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -114,7 +114,7 @@ def test_values_stay_in_range_and_move_further_with_severity(name: str, channels
     before = clean.clone()
     distances = []
     for severity in SEVERITIES:
-        corrupted = corrupt(clean, name, severity, range(4))
+        corrupted = corrupt(clean, range(4), name, severity)
         assert corrupted.shape == clean.shape
         assert corrupted.dtype == torch.float32
         assert corrupted.min() >= 0
@@ -126,7 +126,7 @@ def test_values_stay_in_range_and_move_further_with_severity(name: str, channels
 
 def test_unknown_names_and_severities_are_refused() -> None:
     with pytest.raises(ValueError, match=r"no corruption 'fog'. Choose of gaussian_noise, "):
-        corrupt(images(), "fog", 1, range(3))
+        corrupt(images(), range(3), "fog", 1)
     for severity in (0, 6):
         with pytest.raises(ValueError, match=f"severity of a corruption is {severity}"):
-            corrupt(images(), "contrast", severity, range(3))
+            corrupt(images(), range(3), "contrast", severity)

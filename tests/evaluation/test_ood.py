@@ -89,7 +89,7 @@ def test_without_labels_there_is_no_probe(labels: str) -> None:
     train, test = stripped(clusters(300)), stripped(clusters(200, seed=1))
     found = ood(FakeSubject(train, test, others={"o": (train, test)}), ["o"], [], k=10)
     assert {name.split("/")[1] for name in found.metrics} == {f"{score}_vs_o" for score in (*SPARSITY, "knn10")}
-    assert found.protocol["scores"]["msp"].startswith("left out: A linear probe needs")
+    assert found.protocol["linear_probe"].startswith("left out: A linear probe needs")
 
 
 def test_a_model_without_projector_has_the_scores_of_its_encoder() -> None:
@@ -139,7 +139,7 @@ def test_wrong_options_are_refused() -> None:
     with pytest.raises(ValueError, match=r"generated has fog. Choose of noise, shuffled"):
         ood(plain, generated=["fog"])
     for against in (["a/same.npz", "b/same"], ["errors"], ["noise"]):
-        with pytest.raises(ValueError, match="must have different names"):
+        with pytest.raises(ValueError, match="need names of their own"):
             ood(plain, against)
     with pytest.raises(ValueError, match=r"k is 301. It must lie between 1 and 300, the number of training samples"):
         ood(plain, generated=[], k=301)
