@@ -21,9 +21,9 @@ COMMANDS = {
     "validate": "evaluate a checkpoint on the validation set",
     "test": "evaluate a checkpoint on the test set",
     "predict": "write the features of a checkpoint to a file",
-    "export": "write the encoder of a checkpoint as a timm model, with its projector and a card",
     "sweep": "run `fit` for many settings, here or on a cluster, and collect the results",
     "prepare": "shrink a folder of images once, for faster reading",
+    "export": "write the encoder of a checkpoint as a timm model, with its projector and a card",
     "benchmark": "measure the speed of a part against plain and published-style code",
 }
 _EVALUATIONS = ("validate", "test", "predict")
