@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": "evaluate a checkpoint on the validation set",
     "test": "evaluate a checkpoint on the test set",
     "predict": "write the features of a checkpoint to a file",
+    "evaluate": "measure the features of a checkpoint, or of a timm model, by one evaluation or all",
     "sweep": "run `fit` for many settings, here or on a cluster, and collect the results",
     "prepare": "shrink a folder of images once, for faster reading",
     "export": "write the encoder of a checkpoint as a timm model, with its projector and a card",
@@ -122,6 +123,10 @@ def _run(arguments: list[str]) -> None:
         from rectified_lpjepa.sweep.command import sweep
 
         sweep(arguments[1:])
+    elif arguments[0] == "evaluate":
+        from rectified_lpjepa.evaluation.command import evaluate_command
+
+        evaluate_command(arguments[1:])
     elif arguments[0] == "benchmark":
         from rectified_lpjepa.benchmarks.command import benchmark
 

@@ -17,7 +17,7 @@ def test_help_lists_all_commands_without_importing_what_they_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     text, modules = done.stdout.rsplit("\n", 2)[:2]
-    for command in ("fit", "validate", "test", "predict", "sweep", "prepare", "benchmark"):
+    for command in ("fit", "validate", "test", "predict", "evaluate", "sweep", "prepare", "benchmark"):
         assert re.search(rf"^  {command} +\w", text, re.MULTILINE), command
     assert "'rectified_lpjepa.main'" in modules
     assert not [name for name in ("torch", "lightning", "numpy") if f"'{name}'" in modules]
@@ -34,7 +34,7 @@ def test_without_a_command_there_is_help_and_a_mistyped_one_is_refused(
     with pytest.raises(SystemExit) as stop:
         main(["validat", "--config", "x"])
     assert stop.value.code == 2
-    assert "did you mean validate?" in capsys.readouterr().err
+    assert "did you mean validate or evaluate?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["fit", "predict"])

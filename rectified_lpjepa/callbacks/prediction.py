@@ -21,6 +21,7 @@ _DTYPES: dict[str, type[np.generic]] = {
     "labels": np.int64,
     "indices": np.int64,
 }
+_OPTIONAL = ("preactivations", "projector")
 
 
 class FeatureWriter(pl.Callback):
@@ -31,8 +32,9 @@ class FeatureWriter(pl.Callback):
     data set, ascending. Each sample is there exactly once, whatever the number of processes. Several processes pass
     their shares on through files beside it, so the folder must be one that all of them see.
 
-    The module's ``predict_step`` must return a dict of tensors with these five names. (Lightning's own base class for
-    writers would ask the loader for the places, and warn where a sampler makes whole batches.)
+    The module's ``predict_step`` must return a dict of tensors with these names; a model without a projector leaves its
+    two features out. (Lightning's own base class for writers would ask the loader for the places, and warn where a
+    sampler makes whole batches.)
 
     Args:
         path: file to write; ``features.npz`` in the run directory (``default_root_dir``) if absent.
@@ -62,7 +64,8 @@ class FeatureWriter(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         # bfloat16 has no NumPy type, hence the cast of floating-point tensors before.
-        tensors = {name: outputs[name].detach() for name in _DTYPES}
+        names = [name for name in _DTYPES if name in outputs or name not in _OPTIONAL]
+        tensors = {name: outputs[name].detach() for name in names}
         tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
         self._batches.append({name: value.cpu().numpy().astype(_DTYPES[name]) for name, value in tensors.items()})
 
@@ -96,7 +99,7 @@ def _save_shares(path: Path, batches: list[Arrays], trainer: pl.Trainer) -> None
 def _merged(batches: list[Arrays]) -> Arrays:
     """Join in the order of the data set; a sample that a padding sampler gave to two processes is kept once."""
     _, first = np.unique(np.concatenate([batch["indices"] for batch in batches]), return_index=True)
-    return {name: np.concatenate([batch[name] for batch in batches])[first] for name in _DTYPES}
+    return {name: np.concatenate([batch[name] for batch in batches])[first] for name in batches[0]}
 
 
 def _save(path: Path, arrays: Arrays) -> None:

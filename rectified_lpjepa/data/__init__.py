@@ -8,6 +8,7 @@ from rectified_lpjepa.data.folder import ImageFolderDataModule
 from rectified_lpjepa.data.imagenet100 import ImageNet100DataModule
 from rectified_lpjepa.data.module import TwoViewDataModule
 from rectified_lpjepa.data.npz import NpzDataModule
+from rectified_lpjepa.data.torchvision_sets import TorchvisionDataModule
 
 __all__ = [
     "Augmentation",
@@ -18,6 +19,7 @@ __all__ = [
     "ImageFolderDataModule",
     "ImageNet100DataModule",
     "NpzDataModule",
+    "TorchvisionDataModule",
     "TwoViewDataModule",
     "Views",
 ]

@@ -326,22 +326,43 @@ class TwoViewDataModule(LightningDataModule, ABC):
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this process's part of the evaluation split."""
-        return self._evaluation_loader("test")
+        return self.evaluation_loader("test")
 
     @override
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the same as :meth:`val_dataloader`."""
-        return self._evaluation_loader("test")
+        return self.evaluation_loader("test")
 
     @override
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this process's part of ``predict_split``, as in evaluation."""
-        return self._evaluation_loader(self.predict_split)
+        return self.evaluation_loader(self.predict_split)
 
-    def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+    def evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        """Return the loader of this process's part of a split: each sample once, without augmentation."""
         replicas, rank = self._place()
         sampler = EvaluationSampler(self.positions(split), self.eval_batch_size, num_replicas=replicas, rank=rank)
         return self._loader(split, sampler, None)
+
+    def views_loader(self, split: Split, samples: int, draw: int = 0) -> DataLoader[Batch]:
+        """Return the loader of this process's part of the augmented views of some samples, each of them once.
+
+        Args:
+            split: where to take the samples.
+            samples: how many, evenly over the split; all of them where it has fewer.
+            draw: number of the draw, from 0: another one gives other views.
+
+        Raises:
+            ValueError: ``samples`` is below 1.
+        """
+        if samples < 1:
+            raise ValueError(f"Views of {samples} samples were asked for. It must be at least 1.")
+        replicas, rank = self._place()
+        positions = self.positions(split)
+        count = min(samples, len(positions))
+        positions = positions[torch.arange(count) * len(positions) // count]
+        sampler = EvaluationSampler(positions, self.eval_batch_size, num_replicas=replicas, rank=rank, pass_number=draw)
+        return self._loader(split, sampler, self.augmentation)
 
     def _place(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)

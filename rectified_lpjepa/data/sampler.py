@@ -101,12 +101,16 @@ class EvaluationSampler(DistributedSampler[BatchRequest]):
         batch_size: samples of a global batch, over all processes, at most (two per process, should it be less).
         num_replicas: number of processes.
         rank: number of this process, from 0.
+        pass_number: number of this pass over the samples, from 0: the numbers of its batches follow those of the passes
+            before.
 
     Raises:
         ValueError: ``batch_size`` is below 1, or there are fewer samples than processes.
     """
 
-    def __init__(self, positions: Tensor, batch_size: int, *, num_replicas: int = 1, rank: int = 0) -> None:
+    def __init__(
+        self, positions: Tensor, batch_size: int, *, num_replicas: int = 1, rank: int = 0, pass_number: int = 0
+    ) -> None:
         super().__init__(TensorDataset(positions), num_replicas, rank, shuffle=False)
         if batch_size < 1:
             raise ValueError(f"eval_batch_size is {batch_size}. It must be at least 1.")
@@ -116,6 +120,7 @@ class EvaluationSampler(DistributedSampler[BatchRequest]):
                 f"{len(positions)} device(s)."
             )
         self.positions = positions
+        self.pass_number = pass_number
         # No more batches than leave one sample for each process in each of them.
         self._batches = min(-(-len(positions) // batch_size), len(positions) // num_replicas)
 
@@ -133,7 +138,7 @@ class EvaluationSampler(DistributedSampler[BatchRequest]):
             first = batch * self.num_replicas
             piece = first + self.rank
             yield BatchRequest(
-                number=batch,
+                number=self.pass_number * len(self) + batch,
                 indices=self.positions[bounds[piece] : bounds[piece + 1]].tolist(),
                 start=bounds[piece] - bounds[first],
                 global_batch=bounds[first + self.num_replicas] - bounds[first],

@@ -1,0 +1,161 @@
+"""The models that are evaluated: a checkpoint of a run, or any model of timm.
+
+Shape suffixes: B samples, C channels, S side of an image, F encoder features, D projector features.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+from typing_extensions import override
+
+from rectified_lpjepa.callbacks import AtomicCheckpointIO
+from rectified_lpjepa.distributions import Law
+from rectified_lpjepa.jepa import RectifiedLpJEPA
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that gives features, and what an evaluation must know of it.
+
+    Attributes:
+        network: from images (B, C, S, S), float32 in [0, 1], to ``encoder`` (B, F), and, where there is a projector,
+            ``preactivations`` and ``projector`` (B, D).
+        image_size: side S in pixels.
+        in_channels: number C.
+        law: the distribution that each projector feature was asked to follow; None for a model without a target.
+        rectified: whether the projector features pass a rectifier.
+        seed: of the run.
+        path: where the weights come from.
+        sha256: of the checkpoint's file, or of the weights of a timm model.
+        step: optimiser steps behind the checkpoint; None where that is not known.
+    """
+
+    network: nn.Module
+    image_size: int
+    in_channels: int
+    law: Law | None
+    rectified: bool
+    seed: int
+    path: str
+    sha256: str
+    step: int | None
+
+
+class _JEPANetwork(nn.Module):
+    def __init__(self, model: RectifiedLpJEPA) -> None:
+        super().__init__()
+        self.model = model
+
+    @override
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features: dict[str, Tensor] = self.model(images)._asdict()
+        return features
+
+
+class _TimmNetwork(nn.Module):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    @override
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"encoder": self.model((images - self.mean) / self.std)}
+
+
+def load_checkpoint(path: Path) -> Model:
+    """Build the model of a checkpoint and fill in its weights; nothing in the file is ever run.
+
+    Args:
+        path: a checkpoint that ``fit`` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or not a checkpoint of such a model.
+    """
+    checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+    hyperparameters = checkpoint.get("hyper_parameters")
+    if not isinstance(hyperparameters, Mapping) or not {"objective", "backbone", "projector"} <= hyperparameters.keys():
+        raise ValueError(
+            f"{path} is not a checkpoint of `rectified-lpjepa fit`: it does not say of which objective, backbone and "
+            "projector it is. HINT: for the weights of another program, build the model there and write its features."
+        )
+    try:
+        model = RectifiedLpJEPA.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, TypeError, KeyError, ValueError, ImportError, AttributeError) as error:
+        raise ValueError(
+            f"The weights in {path} do not fit the model that the same file describes, or this version cannot build "
+            f"it: {error}. HINT: use the version of the package that wrote it, or another checkpoint."
+        ) from error
+    return Model(
+        _JEPANetwork(model),
+        model.hparams["image_size"],
+        model.hparams["in_channels"],
+        model.law,
+        model.rectifier != "none",
+        model.seed,
+        str(path),
+        _sha256_of_file(path),
+        checkpoint["global_step"],
+    )
+
+
+def load_timm(name: str, *, pretrained: bool = False, seed: int = 0) -> Model:
+    """Build a model of timm without its classifier, at the image size and normalisation of its pretraining.
+
+    Args:
+        name: of the model, such as ``resnet50.a1_in1k``.
+        pretrained: download the weights, or take them from timm's cache; otherwise they are drawn at random.
+        seed: of the random weights.
+
+    Raises:
+        ValueError: timm has no model of this name.
+    """
+    if not timm.is_model(name.partition(".")[0]):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"Near names: {', '.join(near)}." if near else "timm.list_models() lists all."
+        raise ValueError(f"timm has no model {name!r}. HINT: {hint}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    config = resolve_model_data_config(model)
+    channels, height, width = config["input_size"]
+    if height != width:
+        raise ValueError(f"{name!r} takes images of {height} × {width} pixels, and only square ones can be given.")
+    return Model(
+        _TimmNetwork(model, config["mean"], config["std"]),
+        height,
+        channels,
+        law=None,
+        rectified=False,
+        seed=seed,
+        path=f"timm/{name}",
+        sha256=_sha256_of_weights(model),
+        step=None,
+    )
+
+
+def _sha256_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of_weights(model: nn.Module) -> str:
+    sha256 = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        sha256.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        sha256.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha256.hexdigest()

@@ -1,0 +1,206 @@
+"""A model and its data, as an evaluation looks at them: features that are computed once and kept in files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
+from tqdm import tqdm
+
+from rectified_lpjepa.data import TwoViewDataModule
+from rectified_lpjepa.data.batches import UNLABELLED, Split
+from rectified_lpjepa.evaluation.datasets import DataSource, data_name
+from rectified_lpjepa.evaluation.extraction import (
+    Arrays,
+    Devices,
+    Extractor,
+    barrier,
+    extract,
+    is_first,
+    read_features,
+    said_by_first,
+    with_channels,
+)
+from rectified_lpjepa.evaluation.features import FeatureSet
+from rectified_lpjepa.evaluation.models import Model
+
+_HASH_LENGTH = 16  # hexadecimal digits of hashes in the names of files
+
+
+class ModelSubject:
+    """A :class:`~rectified_lpjepa.evaluation.features.Subject`: a model, its data, and a folder for their features.
+
+    Args:
+        model: see :func:`~rectified_lpjepa.evaluation.models.load_checkpoint`.
+        data: the data set.
+        folder: where features are kept, as ``<data>-<fingerprint>-<weights>-<split>.npz``; a file that is damaged, or
+            of other samples, is made anew.
+        source: where named data sets lie.
+        devices: where to compute.
+        seed: of every draw; None for that of the model's run.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: TwoViewDataModule,
+        folder: Path,
+        *,
+        source: DataSource = DataSource(),  # noqa: B008 - frozen
+        devices: Devices = Devices(),  # noqa: B008 - frozen
+        seed: int | None = None,
+    ) -> None:
+        self.model = model
+        self.data = data
+        self.law = model.law
+        self.rectified = model.rectified
+        self.seed = model.seed if seed is None else seed
+        self.folder = folder
+        self._source = source
+        self._devices = devices
+        self.device: torch.device = devices.trainer(enable_progress_bar=False).strategy.root_device
+        self._extractor = Extractor(model.network, model.in_channels).eval()
+        self._own: dict[Split, FeatureSet] = {}
+
+    def features(self, split: Split, data: TwoViewDataModule | None = None) -> FeatureSet:
+        """Return the features of a split, each sample once and without augmentation; computed once, then kept.
+
+        Args:
+            split: ``train`` is the part that the model was trained on.
+            data: another data set, as :meth:`open` gives it; None for the subject's own.
+        """
+        is_own = data is None or data is self.data
+        if is_own and split in self._own:
+            return self._own[split]
+        data = data or self.data
+        path = self.folder / f"{data_name(data)}-{fingerprint(data)}-{self.model.sha256[:_HASH_LENGTH]}-{split}.npz"
+        positions = data.positions(split)
+        arrays = read_features(path, positions)
+        if said_by_first(arrays is None):
+            extract(self._extractor, data, lambda data: data.evaluation_loader(split), path, self._devices)
+            arrays = read_features(path, positions)
+        assert arrays is not None
+        features = _feature_set(arrays, data.num_classes)
+        if is_own:
+            self._own[split] = features
+        return features
+
+    def views(self, split: Split, samples: int, draw: int = 0) -> list[FeatureSet]:
+        """Return the features of augmented views of some samples of the subject's data, one set for each view.
+
+        Args:
+            split: where to take the samples.
+            samples: how many, evenly over the split; all of them where it has fewer.
+            draw: number of the draw: another one gives other views of the same samples.
+        """
+        path = self.folder / f".views-{self.model.sha256[:_HASH_LENGTH]}-{split}.npz"
+        loader = partial(_views_loader, split=split, samples=samples, draw=draw)
+        extract(self._extractor, self.data, loader, path, self._devices)
+        with np.load(path, allow_pickle=False) as file:
+            arrays: Arrays = dict(file)
+        barrier()
+        if is_first():
+            path.unlink()
+        shared = {"labels": arrays.pop("labels"), "indices": arrays.pop("indices")}
+        views = range(arrays["encoder"].shape[1])
+        return [
+            _feature_set(shared | {name: value[:, view] for name, value in arrays.items()}, self.data.num_classes)
+            for view in views
+        ]
+
+    def batches(self, split: Split, data: TwoViewDataModule | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Give the images of a split, float32 in [0, 1] (B, C, S, S) on the device, and their labels, int64 (B,)."""
+        data = data or self.data
+        loader = data.evaluation_loader(split)
+        for batch in tqdm(loader, desc=f"{data_name(data)} {split}", total=len(loader), leave=False, disable=None):
+            views = data.on_after_batch_transfer(move_data_to_device(batch, self.device), 0)
+            yield with_channels(views.images, self.model.in_channels), views.labels
+
+    @torch.inference_mode()
+    def embed(self, images: Tensor) -> FeatureSet:
+        """Compute the features of images (B, C, S, S), float32 in [0, 1] and on the device; labels are -1."""
+        features = self._extractor.to(self.device)(images)
+        named = {name: value.float().cpu() for name, value in features.items()}
+        return FeatureSet(labels=torch.full((len(images),), UNLABELLED), num_classes=None, **named)
+
+    def open(self, name: str) -> TwoViewDataModule:
+        """Open a data set at the model's image size; its images are given with the model's number of channels.
+
+        Args:
+            name: path of an ``.npz`` file or of an image folder, or one of
+                :data:`~rectified_lpjepa.evaluation.datasets.NAMES`.
+        """
+        return self._source.open(name, image_size=self.model.image_size, seed=self.seed)
+
+
+def _views_loader(data: TwoViewDataModule, *, split: Split, samples: int, draw: int) -> Any:
+    return data.views_loader(split, samples, draw)
+
+
+def _feature_set(arrays: Arrays, num_classes: int | None) -> FeatureSet:
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+    del tensors["indices"]
+    return FeatureSet(num_classes=num_classes, **tensors)
+
+
+def fingerprint(data: TwoViewDataModule) -> str:
+    """Identify the samples and the size of the images of a data set: 16 hexadecimal digits."""
+    known: dict[str, Any] = {
+        "class": f"{type(data).__module__}.{type(data).__qualname__}",
+        "fingerprint": data.fingerprint,
+        "train_samples": data.train_samples,
+        "image_size": data.image_size,
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:_HASH_LENGTH]
+
+
+def run_directory(checkpoint: Path) -> Path:
+    """Return the directory of the run that a checkpoint belongs to, or the folder it lies in if it is not a run's."""
+    folder = checkpoint.parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def data_of_run(checkpoint: Path, model: Model) -> TwoViewDataModule:
+    """Open the data that a run was trained on, from the configuration in its directory.
+
+    Args:
+        checkpoint: of the run.
+        model: of the checkpoint.
+
+    Raises:
+        FileNotFoundError: there is no configuration.
+        ValueError: it cannot be read, or it is that of another model.
+    """
+    path = run_directory(checkpoint) / "config.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no {path}, which would say on which data {checkpoint} was trained. HINT: name them with "
+            "`--data`, such as `--data digits` or `--data images.npz`."
+        )
+    try:
+        config = yaml.safe_load(path.read_text())["data"]
+        settings = {"class_path": config["class_path"], "init_args": config.get("init_args", {}) | {"seed": model.seed}}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not the configuration of a run: its `data` cannot be read ({error}).") from error
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(TwoViewDataModule, "data")
+    data = parser.instantiate(parser.parse_object({"data": settings})).data
+    assert isinstance(data, TwoViewDataModule)
+    given, built = (data.in_channels, data.image_size), (model.in_channels, model.image_size)
+    if given != built:
+        raise ValueError(
+            f"{path} is not that of {checkpoint}: its images have {given[0]} channel(s) and {given[1]} × {given[1]} "
+            f"pixels, and the model was built for {built[0]} and {built[1]} × {built[1]}. HINT: name a checkpoint in "
+            "its own run directory, or the data with `--data`."
+        )
+    return data
