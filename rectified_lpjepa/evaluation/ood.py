@@ -71,7 +71,7 @@ def ood(
     train, test = subject.features("train"), subject.features("test")
     unusual = altered_features(subject, {name: alterations[name] for name in generated}) if generated else {}
     unusual |= {name: subject.features("test", data) for name, data in others.items()}
-    probes, how_fitted = fit_probes(train, test)
+    probes, how_fitted = fit_probes(train, test, subject.device)
 
     metrics: dict[str, float] = {}
     histograms: dict[str, Any] = {}

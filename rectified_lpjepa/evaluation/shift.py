@@ -60,7 +60,7 @@ def shift(
     every_condition = list(itertools.chain(*conditions.values()))
     others = open_sets(subject, against, taken=[_CLEAN, _CORRUPTED, *corruptions, *every_condition])
     train, test = subject.features("train"), subject.features("test")
-    probes, how_fitted = fit_probes(train, test)
+    probes, how_fitted = fit_probes(train, test, subject.device)
     classes = torch.arange(train.num_classes or 0)
     matchings = {name: match_classes(subject.data, data, name) for name, data in others.items()} if probes else {}
     metrics = _measure(_CLEAN, test, probes, classes) | _targets(subject, test)

@@ -20,10 +20,10 @@ from torch import Tensor
 from rectified_lpjepa.data import DigitsDataModule, ImageFolderDataModule, NpzDataModule, TwoViewDataModule
 from rectified_lpjepa.data.batches import Split
 from rectified_lpjepa.data.corruptions import corrupt
-from rectified_lpjepa.data.folder import UnsplitFolderDataModule
 from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.data.module import InMemoryImages
 from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
+from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.shift import shift
 
@@ -56,10 +56,7 @@ class MixedPixels(FakeSubject):
         return replace(self.embed(images), labels=labels, num_classes=(data or self.data).num_classes)
 
     def open(self, name: str) -> TwoViewDataModule:
-        if name.endswith(".npz"):
-            return NpzDataModule(name)
-        kind = ImageFolderDataModule if (Path(name) / "train").is_dir() else UnsplitFolderDataModule
-        return kind(name, image_size=SIZE, num_workers=0)
+        return DataSource().open(name, image_size=self.data.image_size)
 
 
 def coloured(folder: Path, name: str, number: int, seed: int) -> None:

@@ -1,0 +1,100 @@
+import math
+
+import pytest
+import torch
+from sklearn.feature_selection import mutual_info_regression
+from subjects import FakeSubject, clusters
+
+from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
+from rectified_lpjepa.evaluation.features import FeatureSet
+from rectified_lpjepa.evaluation.independence import independence
+
+LAW = RectifiedGeneralizedGaussian(2.0, 0.0, 1.0)
+
+
+def evaluate(preactivations, law=None, rectified=True, **options):
+    z = preactivations.relu() if rectified else preactivations
+    test = FeatureSet(z, torch.full((len(z),), -1), None, preactivations, z)
+    return independence(FakeSubject(test, test, law=law, rectified=rectified), **options)
+
+
+def normal(samples, dim):
+    return torch.randn(samples, dim, generator=torch.Generator().manual_seed(0))
+
+
+def test_independent_features_that_follow_the_target():
+    evaluation = evaluate(normal(3000, 20), LAW)
+    found = {
+        name.removeprefix("projector/independence/"): value
+        for name, value in evaluation.metrics.items()
+        if name.startswith("projector/")
+    }
+    assert found["nhsic"] == pytest.approx(found["nhsic_shuffled"], rel=0.1)
+    assert found["nhsic"] < 0.02
+    assert found["mutual_information"] == pytest.approx(found["mutual_information_shuffled"], abs=0.01)
+    assert found["renyi_dimension_target"] == pytest.approx(10)
+    assert found["renyi_dimension"] == pytest.approx(10, abs=0.2)
+    # 1.0560 nats a feature: METHOD's value for p = 2 and μ = 0.
+    assert found["marginal_entropy_target"] == pytest.approx(20 * 1.0560, abs=1e-2)
+    assert found["marginal_entropy"] == pytest.approx(found["marginal_entropy_target"], rel=0.02)
+    assert found["total_correlation"] == pytest.approx(0, abs=0.05)
+    assert found["joint_entropy"] == found["marginal_entropy"] - found["total_correlation"]
+    assert sum(evaluation.details["projector"]["nhsic_histogram"]["pairs"]) == 190
+    assert len(evaluation.details["projector"]["marginal_entropies"]) == 20
+
+
+def test_dependent_features():
+    mixed = normal(3000, 4)[:, [0, 0, 1, 1]] + 0.5 * normal(3000, 8)[:, 4:]
+    metrics = evaluate(mixed, LAW).metrics
+    assert metrics["projector/independence/nhsic"] > 5 * metrics["projector/independence/nhsic_shuffled"]
+    assert metrics["projector/independence/mutual_information"] > 0.1
+    # Two pairs with correlation 1 / 1.25: −½ ln(1 − .64) nats each before the rectifier.
+    before = metrics["preactivations/independence/total_correlation"]
+    assert before == pytest.approx(-math.log(1 - 0.64), abs=0.05)
+    assert 0.3 * before < metrics["projector/independence/total_correlation"] < before
+
+
+def test_mutual_information_is_scikit_learns():
+    z = normal(500, 2)
+    z[:, 1] += z[:, 0]
+    metrics = evaluate(z, rectified=False).metrics
+    expected = mutual_info_regression(z[:, :1].double(), z[:, 1].double(), random_state=0)[0]
+    # Of the Gaussian pair it is −½ ln(1 − ½) nats.
+    assert metrics["projector/independence/mutual_information"] == pytest.approx(expected)
+    assert expected == pytest.approx(math.log(2) / 2, abs=0.1)
+    assert "preactivations/independence/total_correlation" not in metrics  # they are the projector features
+
+
+def test_constant_features_and_few_samples():
+    x = normal(8, 10)
+    x[:, 3] = -1.0
+    x[:, 4] = 2.0
+    metrics = evaluate(x, LAW).metrics
+    assert metrics["projector/independence/constant_features"] == 2
+    assert metrics["projector/independence/features_without_density"] == 1
+    for name in ("total_correlation", "joint_entropy"):
+        assert math.isnan(metrics[f"projector/independence/{name}"])
+    assert math.isfinite(metrics["projector/independence/marginal_entropy"])
+    metrics = evaluate(torch.ones(50, 3)).metrics
+    assert metrics["projector/independence/nhsic"] == 0
+    assert metrics["projector/independence/mutual_information"] == pytest.approx(0, abs=0.2)
+    metrics = evaluate(normal(3, 1)).metrics
+    assert math.isnan(metrics["projector/independence/nhsic"])
+    assert math.isnan(metrics["projector/independence/mutual_information"])
+
+
+def test_numbers_of_samples_and_bad_options():
+    evaluation = evaluate(normal(40, 3), hsic_samples=10, hsic_features=2, mi_samples=20, mi_pairs=1)
+    assert evaluation.protocol["nhsic_samples"] == 10
+    assert sum(evaluation.details["projector"]["nhsic_histogram"]["pairs"]) == 1
+    for name, value in {"hsic_samples": 1, "hsic_features": 1, "mi_samples": 1, "mi_pairs": 0}.items():
+        with pytest.raises(ValueError, match=f"{name} must be at least"):
+            evaluate(normal(40, 3), **{name: value})
+    with pytest.raises(ValueError, match="2 samples or more"):
+        evaluate(normal(1, 3))
+
+
+def test_a_model_without_projector():
+    test = clusters(60, projector=False)
+    metrics = independence(FakeSubject(test, test)).metrics
+    assert all(name.startswith("encoder/") for name in metrics)

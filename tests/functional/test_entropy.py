@@ -1,0 +1,56 @@
+import math
+
+import pytest
+import torch
+from scipy.stats import differential_entropy
+
+from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.functional import sigma_gn
+from rectified_lpjepa.functional.entropy import marginal_entropies
+from rectified_lpjepa.functional.randomness import keyed_generator
+
+
+def sample(law, samples=10_000, dim=30):
+    return law.sample((samples, dim), generator=keyed_generator(0, "test"))
+
+
+@pytest.mark.parametrize(
+    ("p", "mu", "nats"), [(2.0, 0.0, 1.0560), (1.0, 0.0, 1.0199), (2.0, -1.0, 0.4915), (1.0, -1.0, 0.4494)]
+)
+def test_of_rectified_laws_equals_theorem_3_6(p, mu, nats):
+    law = RectifiedGeneralizedGaussian(p, mu, float(sigma_gn(p)))
+    assert float(law.entropy()) == pytest.approx(nats, abs=1e-4)
+    found = marginal_entropies(sample(law))
+    assert found.mean().item() == pytest.approx(nats, abs=0.01)
+    assert found.std() < 0.03
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 2.0])
+def test_of_a_law_without_a_point_mass_is_differential_entropy(p):
+    law = GeneralizedGaussian(p, 0.3, 2.0)
+    x = sample(law, samples=4000)
+    found = marginal_entropies(x)
+    assert found.mean().item() == pytest.approx(float(law.entropy()), abs=0.03)
+    torch.testing.assert_close(
+        found, torch.from_numpy(differential_entropy(x.double().numpy(), method="ebrahimi")), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_scaling_adds_the_logarithm_once_per_active_value():
+    z = sample(RectifiedGeneralizedGaussian(2.0, -0.5, 1.0), samples=500, dim=5).double()
+    active = (z != 0).double().mean(0)
+    torch.testing.assert_close(marginal_entropies(3 * z), marginal_entropies(z) + active * math.log(3))
+
+
+def test_degenerate_features():
+    z = torch.zeros(100, 5)
+    z[:4, 1] = torch.tensor([0.1, 0.2, 0.3, 0.4])  # too few for a density
+    z[:, 2] = 2.0
+    z[:50, 3] = 1.0
+    z[:, 4] = torch.rand(100, generator=keyed_generator(0, "test"))
+    found = marginal_entropies(z).tolist()
+    assert found[0] == 0
+    assert found[1] == pytest.approx(-0.04 * math.log(0.04) - 0.96 * math.log(0.96))
+    assert found[2] == found[3] == -math.inf
+    assert found[4] == pytest.approx(0.0, abs=0.15)
+    assert marginal_entropies(z[:1]).tolist() == [0.0] * 5
