@@ -149,7 +149,9 @@ def test_the_card_tells_of_run_and_metrics(save: Save, tmp_path: Path, capsys: p
 
     (run / "result.json").write_text(json.dumps({"metrics": {"val/sparsity/l0": 0.5}, "steps": 99}))
     (run / "evaluation" / "knn.json").unlink()
+    (tmp_path / "out" / "model.onnx").write_bytes(b"of an earlier export")
     export(checkpoint, tmp_path / "out")
+    assert not (tmp_path / "out" / "model.onnx").exists()
     assert "None of this checkpoint are at hand." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
@@ -174,7 +176,7 @@ def test_what_is_no_checkpoint_of_a_model_is_refused(save: Save, tmp_path: Path)
     content = torch.load(save(), weights_only=True)
     content["hyper_parameters"]["projector"]["out_dim"] = DIM + 1
     torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"are not those of the model that the same file describes"):
+    with pytest.raises(ValueError, match=r"do not fit the model that the same file describes"):
         export(tmp_path / "other.ckpt", out)
     assert not out.exists()
 

@@ -126,7 +126,8 @@ def _metric_tables(metrics: Mapping[str, Mapping[str, float]]) -> str:
     tables = []
     for name, values in metrics.items():
         rows = "\n".join(f"| {key} | {value:.5g} |" for key, value in values.items())
-        tables.append(f"`{name}`:\n\n| metric | value |\n|---|---|\n{rows}")
+        table = f"| metric | value |\n|---|---|\n{rows}"
+        tables.append(f"<details><summary>{name}</summary>\n\n{table}\n\n</details>")
     return "\n\n".join(tables)
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from torch import nn
 
-from rectified_lpjepa.callbacks import AtomicCheckpointIO
+from rectified_lpjepa.evaluation.models import load_jepa, sha256_of_file
 from rectified_lpjepa.export.card import card
 from rectified_lpjepa.export.onnx_model import onnx_bytes, require_onnx
 from rectified_lpjepa.files import atomic_write, write_text
@@ -26,62 +23,6 @@ WEIGHTS, PROJECTOR, CONFIG, CARD, ONNX = (
     "README.md",
     "model.onnx",
 )
-_NEEDED = {"objective", "backbone", "projector", "rectifier", "image_size", "in_channels", "mean", "std"}
-
-
-@dataclass(frozen=True)
-class _Checkpoint:
-    """A checkpoint, read; its run's files lie two folders up, as far as they are there."""
-
-    path: Path
-    model: RectifiedLpJEPA
-    step: int
-
-    @classmethod
-    def read(cls, path: Path) -> _Checkpoint:
-        content = AtomicCheckpointIO().load_checkpoint(path)
-        settings = content.get("hyper_parameters")
-        if not isinstance(settings, Mapping) or not settings.keys() >= _NEEDED:
-            raise ValueError(
-                f"{path} is not a checkpoint of `rectified-lpjepa fit`: it does not say of which backbone and "
-                "projector it is. HINT: name a file such as 'checkpoints/last.ckpt' in the directory of a run."
-            )
-        try:
-            model = RectifiedLpJEPA.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-        except RuntimeError as error:
-            raise ValueError(
-                f"The weights in {path} are not those of the model that the same file describes: {error}. HINT: use "
-                "another checkpoint of the run, or the version of this package that wrote it."
-            ) from error
-        return cls(path, model.eval(), content["global_step"])
-
-    @property
-    def sha256(self) -> str:
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    @property
-    def run_directory(self) -> Path:
-        return self.path.resolve().parent.parent
-
-    def recipe(self) -> dict[str, Any]:
-        """Return what decides the numbers of the run: its identity, or without a run's directory the model alone."""
-        identity = _read_json(self.run_directory / "identity.json")
-        model = {key: value for key, value in self.model.hparams.items() if key != "_instantiator"}
-        return {"model": model} if identity is None else identity
-
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Return what was measured of these very weights, by the name of what measured it."""
-        measured: dict[str, dict[str, float]] = {}
-        result = _read_json(self.run_directory / "result.json")
-        if result is not None and result["steps"] == self.step:
-            measured["fit"] = result["metrics"]
-        sha256 = self.sha256
-        for file in sorted((self.run_directory / "evaluation").glob("*.json")):
-            evaluation = _read_json(file) or {}
-            if evaluation["checkpoint"]["sha256"] == sha256:
-                measured[evaluation["name"]] = evaluation["metrics"]
-        return measured
 
 
 def export(checkpoint: Path, out: Path, onnx: bool = False) -> None:
@@ -106,8 +47,9 @@ def export(checkpoint: Path, out: Path, onnx: bool = False) -> None:
     """
     if onnx:
         require_onnx()
-    source = _Checkpoint.read(checkpoint)
-    model = source.model
+    model, step = load_jepa(checkpoint)
+    model.eval()
+    sha256, run = sha256_of_file(checkpoint), checkpoint.resolve().parent.parent
     encoder = model.backbone.model
     assert isinstance(encoder, nn.Module)
     _write_weights(out / WEIGHTS, encoder)
@@ -116,8 +58,10 @@ def export(checkpoint: Path, out: Path, onnx: bool = False) -> None:
     if onnx:
         with atomic_write(out / ONNX) as file:
             file.write(onnx_bytes(model))
-    origin = f"a checkpoint after {source.step} steps (SHA-256 `{source.sha256}`)"
-    write_text(out / CARD, card(model, origin, source.recipe(), source.metrics(), onnx=onnx))
+    else:
+        (out / ONNX).unlink(missing_ok=True)  # that of an earlier export
+    origin = f"a checkpoint after {step} steps (SHA-256 `{sha256}`)"
+    write_text(out / CARD, card(model, origin, _recipe(run, model), _metrics(run, step, sha256), onnx=onnx))
 
 
 def _write_weights(path: Path, module: nn.Module) -> None:
@@ -152,6 +96,25 @@ def _timm_config(model: RectifiedLpJEPA) -> dict[str, Any]:
             "rectifier": settings["rectifier"],
         },
     }
+
+
+def _recipe(run: Path, model: RectifiedLpJEPA) -> dict[str, Any]:
+    """Return what decides the numbers of the run: its identity, or without a run's directory the model alone."""
+    described = {key: value for key, value in model.hparams.items() if key != "_instantiator"}
+    return _read_json(run / "identity.json") or {"model": described}
+
+
+def _metrics(run: Path, step: int, sha256: str) -> dict[str, dict[str, float]]:
+    """Return what was measured of these very weights, by the name of what measured it."""
+    measured: dict[str, dict[str, float]] = {}
+    result = _read_json(run / "result.json")
+    if result is not None and result["steps"] == step:
+        measured["fit"] = result["metrics"]
+    for file in sorted((run / "evaluation").glob("*.json")):
+        evaluation = _read_json(file)
+        if evaluation is not None and evaluation["checkpoint"]["sha256"] == sha256:
+            measured[evaluation["name"]] = evaluation["metrics"]
+    return measured
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
