@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "measure the features of a checkpoint, or of a timm model, by one evaluation or all",
     "sweep": "run `fit` for many settings, here or on a cluster, and collect the results",
     "prepare": "shrink a folder of images once, for faster reading",
+    "export": "write the encoder of a checkpoint as a timm model, with its projector and a card",
     "benchmark": "measure the speed of a part against plain and published-style code",
 }
 _EVALUATIONS = ("validate", "test", "predict")
@@ -130,6 +131,10 @@ def _run(arguments: list[str]) -> None:
         from rectified_lpjepa.benchmarks.command import benchmark
 
         benchmark(arguments[1:])
+    elif arguments[0] == "export":
+        from rectified_lpjepa.export.command import export_command
+
+        export_command(arguments[1:])
     elif arguments[0] == "prepare":
         _prepare(arguments[1:])
     else:

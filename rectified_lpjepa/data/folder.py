@@ -256,6 +256,12 @@ class ImageFolderDataModule(TwoViewDataModule):
         return FolderImages(self._folder(split), names, torch.tensor(labels, dtype=torch.int64), self.image_size)
 
 
+class UnsplitFolderDataModule(ImageFolderDataModule):
+    """Image files in ``root/<class>/``, as ImageNet-R and ObjectNet come: both splits are the whole folder."""
+
+    _folders: ClassVar[dict[Split, str]] = {"train": ".", "test": "."}
+
+
 def list_classes(folder: Path, names: list[str]) -> dict[str, list[str]]:
     """List the image files in subfolders, at any depth.
 

@@ -17,6 +17,7 @@ from rectified_lpjepa.data import (
     TorchvisionDataModule,
     TwoViewDataModule,
 )
+from rectified_lpjepa.data.folder import UnsplitFolderDataModule
 from rectified_lpjepa.data.torchvision_sets import TorchvisionName
 from rectified_lpjepa.evaluation.extraction import is_first
 
@@ -44,7 +45,7 @@ class DataSource:
 
         Args:
             name: one of :data:`NAMES`, the path of an ``.npz`` file, or that of a folder with ``train/<class>/`` and
-                ``val/<class>/``.
+                ``val/<class>/``, or with ``<class>/`` alone, which is then both splits.
             image_size: side of the images in pixels; they are resized to it.
             augmentation: the recipe of views; None for the one of the data set's class.
             seed: of the views.
@@ -74,7 +75,8 @@ class DataSource:
         if Path(name).suffix == ".npz":
             return NpzDataModule(name, **kwargs)
         if Path(name).is_dir():
-            return ImageFolderDataModule(name, **kwargs)
+            has_splits = (Path(name) / "train").is_dir()
+            return (ImageFolderDataModule if has_splits else UnsplitFolderDataModule)(name, **kwargs)
         near = difflib.get_close_matches(name, NAMES, n=2)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Choose one of {', '.join(NAMES)}."
         raise ValueError(

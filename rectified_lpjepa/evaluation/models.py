@@ -76,11 +76,14 @@ class _TimmNetwork(nn.Module):
         return {"encoder": self.model((images - self.mean) / self.std)}
 
 
-def load_checkpoint(path: Path) -> Model:
+def load_jepa(path: Path) -> tuple[RectifiedLpJEPA, int]:
     """Build the model of a checkpoint and fill in its weights; nothing in the file is ever run.
 
     Args:
         path: a checkpoint that ``fit`` wrote.
+
+    Returns:
+        The model, on the CPU, and the number of optimiser steps behind it.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -100,6 +103,12 @@ def load_checkpoint(path: Path) -> Model:
             f"The weights in {path} do not fit the model that the same file describes, or this version cannot build "
             f"it: {error}. HINT: use the version of the package that wrote it, or another checkpoint."
         ) from error
+    return model, checkpoint["global_step"]
+
+
+def load_checkpoint(path: Path) -> Model:
+    """Load the model of a checkpoint to be evaluated, see :func:`load_jepa`."""
+    model, step = load_jepa(path)
     return Model(
         _JEPANetwork(model),
         model.hparams["image_size"],
@@ -108,8 +117,8 @@ def load_checkpoint(path: Path) -> Model:
         model.rectifier != "none",
         model.seed,
         str(path),
-        _sha256_of_file(path),
-        checkpoint["global_step"],
+        sha256_of_file(path),
+        step,
     )
 
 
@@ -148,7 +157,8 @@ def load_timm(name: str, *, pretrained: bool = False, seed: int = 0) -> Model:
     )
 
 
-def _sha256_of_file(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
+    """Hash a file: SHA-256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -101,6 +101,15 @@ class Backbone:
     def _is_resnet(self) -> bool:
         return bool(is_model_in_modules(self.name, {"resnet"}))
 
+    def timm_arguments(self, image_size: int, in_channels: int = 3) -> dict[str, Any]:
+        """Return the arguments of ``timm.create_model`` behind the name; the small-image stem is not among them."""
+        arguments: dict[str, Any] = {"num_classes": 0, "in_chans": in_channels}
+        if self._is_resnet:
+            arguments["zero_init_last"] = False
+        if get_pretrained_cfg_value(self.name, "fixed_input_size"):
+            arguments["img_size"] = image_size
+        return arguments | self.kwargs
+
     def build(self, image_size: int, in_channels: int = 3) -> Encoder:
         """Build the encoder from scratch; its weights come from torch's global generator.
 
@@ -116,13 +125,8 @@ class Backbone:
             ValueError: the model's patches do not tile the image, or its stem is not a single convolution to replace.
             TypeError: the model does not take one of ``kwargs``.
         """
-        defaults: dict[str, Any] = {"zero_init_last": False} if self._is_resnet else {}
-        if get_pretrained_cfg_value(self.name, "fixed_input_size"):
-            defaults["img_size"] = image_size
         try:
-            model = timm.create_model(
-                self.name, pretrained=False, num_classes=0, in_chans=in_channels, **(defaults | self.kwargs)
-            )
+            model = timm.create_model(self.name, pretrained=False, **self.timm_arguments(image_size, in_channels))
         except TypeError as error:
             raise TypeError(f"timm cannot build {self.name!r} with kwargs={self.kwargs}: {error}") from error
         self._check_patches(model, image_size)

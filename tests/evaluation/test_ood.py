@@ -1,0 +1,145 @@
+"""Scores of unusual samples: known answers for features made so, and for the images that are made on the spot."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+from subjects import FakeSubject, clusters
+
+from rectified_lpjepa.evaluation.altered import altered_features
+from rectified_lpjepa.evaluation.features import FeatureSet
+from rectified_lpjepa.evaluation.ood import ood
+
+SPARSITY = ("l0", "l1", "l1_norm", "l2_norm", "l0_deviation", "l1_norm_deviation")
+
+
+def subject(unusual: FeatureSet, *, projector: bool = True, spread: float = 0.5, **arguments: object) -> FakeSubject:
+    train = clusters(300, spread=spread, projector=projector)
+    test = clusters(200, spread=spread, seed=1, projector=projector)
+    return FakeSubject(train, test, others={"data/others.npz": (unusual, unusual)}, **arguments)  # type: ignore[arg-type]
+
+
+def scaled(features: FeatureSet, factor: float) -> FeatureSet:
+    assert features.projector is not None
+    return replace(features, encoder=factor * features.encoder, projector=factor * features.projector)
+
+
+def test_short_features_are_found_by_their_length_and_not_by_what_has_no_scale() -> None:
+    found = ood(subject(scaled(clusters(150, spread=0.5, seed=2), 0.01)), ["data/others.npz"], [], k=10)
+    for score in ("l1_norm", "l2_norm"):
+        assert found.metrics[f"encoder/{score}_vs_others/auroc"] == 1.0
+        assert found.metrics[f"encoder/{score}_vs_others/aupr"] == pytest.approx(1.0)
+        assert found.metrics[f"encoder/{score}_vs_others/fpr95"] == 0.0
+        assert found.metrics[f"projector/{score}_vs_others/auroc"] > 0.98  # rectified, some of the test's are short
+    for kind in ("encoder", "projector"):
+        for score in ("l1", "knn10"):
+            assert abs(found.metrics[f"{kind}/{score}_vs_others/auroc"] - 0.5) < 0.1
+    assert found.metrics["encoder/l0_vs_others/auroc"] == 0.5  # dense features: a constant score
+
+
+def test_far_features_are_found_by_their_neighbours() -> None:
+    """Opposite to their class mean, and as long."""
+    found = ood(subject(scaled(clusters(150, spread=0.01, seed=2), -1.0), spread=0.01), ["data/others.npz"], [], k=10)
+    assert found.metrics["encoder/knn10_vs_others/auroc"] == 1.0
+    assert abs(found.metrics["encoder/l2_norm_vs_others/auroc"] - 0.5) < 0.1
+
+
+def test_samples_of_the_same_law_are_not_found() -> None:
+    found = ood(subject(clusters(2000, spread=0.5, seed=2)), ["data/others.npz"], [], k=10)
+    values = {name: value for name, value in found.metrics.items() if "_vs_others/auroc" in name}
+    assert len(values) == 2 * (len(SPARSITY) + 2)
+    assert all(abs(value - 0.5) < 0.1 for value in values.values()), values
+
+
+def test_errors_are_those_of_a_logistic_regression() -> None:
+    noisy = subject(clusters(10), spread=2.0)
+    found = ood(noisy, generated=[], k=10)
+    train, test = noisy.features("train"), noisy.features("test")
+    for kind in ("encoder", "projector"):
+        scaler = StandardScaler().fit(train.kinds()[kind].double().numpy())
+        x, queries = (scaler.transform(part.kinds()[kind].double().numpy()) for part in (train, test))
+        regression = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(x, train.labels.numpy())
+        is_wrong = regression.predict(queries) != test.labels.numpy()
+        assert found.metrics[f"{kind}/linear_probe/top1"] == pytest.approx(1 - is_wrong.mean(), abs=0.011)
+        expected = roc_auc_score(is_wrong, -regression.predict_proba(queries).max(axis=1))
+        assert found.metrics[f"{kind}/msp_vs_errors/auroc"] == pytest.approx(expected, abs=0.02)
+        assert expected > 0.6
+
+
+def test_without_errors_their_quality_is_undefined() -> None:
+    found = ood(subject(clusters(10), spread=0.001), generated=[], k=10)
+    assert found.metrics["encoder/linear_probe/top1"] == 1.0
+    assert math.isnan(found.metrics["encoder/msp_vs_errors/auroc"])
+
+
+@pytest.mark.parametrize("labels", ["none", "one class"])
+def test_without_labels_there_is_no_probe(labels: str) -> None:
+    def stripped(features: FeatureSet) -> FeatureSet:
+        if labels == "none":
+            return replace(features, labels=torch.full_like(features.labels, -1), num_classes=None)
+        return replace(features, labels=torch.zeros_like(features.labels), num_classes=1)
+
+    train, test = stripped(clusters(300)), stripped(clusters(200, seed=1))
+    found = ood(FakeSubject(train, test, others={"o": (train, test)}), ["o"], [], k=10)
+    assert {name.split("/")[1] for name in found.metrics} == {f"{score}_vs_o" for score in (*SPARSITY, "knn10")}
+    assert found.protocol["linear_probe"].startswith("left out: A linear probe needs")
+
+
+def test_a_model_without_projector_has_the_scores_of_its_encoder() -> None:
+    found = ood(subject(clusters(100, projector=False), projector=False), ["data/others.npz"], [], k=10)
+    assert {name.split("/")[0] for name in found.metrics} == {"encoder"}
+
+
+def pixel_subject(seed: int = 0) -> FakeSubject:
+    """The features of training and test images are their pixels, as those of altered images are."""
+    empty = clusters(1)
+    plain = FakeSubject(empty, empty)
+    sets = []
+    for split in ("train", "test"):
+        images, labels = (torch.cat(parts) for parts in zip(*plain.batches(split), strict=True))
+        sets.append(replace(plain.embed(images), labels=labels, num_classes=10))
+    return FakeSubject(*sets, seed=seed)
+
+
+def test_images_made_on_the_spot() -> None:
+    found = ood(pixel_subject())
+    # Digits are not like noise, and their pixels in another order are as many and as bright as before.
+    assert found.metrics["encoder/knn50_vs_noise/auroc"] > 0.99
+    assert found.metrics["encoder/knn50_vs_shuffled/auroc"] > 0.99
+    for score in ("l0", "l1", "l1_norm", "l2_norm"):
+        assert found.metrics[f"encoder/{score}_vs_shuffled/auroc"] == pytest.approx(0.5, abs=1e-3)  # but for rounding
+    assert found.protocol["out_of_distribution"] == {"noise": 360, "shuffled": 360}
+    histogram = found.details["histograms"]["projector"]["l0"]
+    assert [sum(histogram[name]) for name in ("test", "noise", "shuffled")] == [360] * 3
+    assert len(histogram["edges"]) == len(histogram["noise"]) + 1
+    assert np.diff(histogram["edges"]).min() > 0
+    assert ood(pixel_subject()).metrics == found.metrics
+    assert ood(pixel_subject(seed=1)).metrics != found.metrics
+
+
+def test_altered_features_are_those_of_all_images_in_order() -> None:
+    subject = pixel_subject()
+    brighter = altered_features(subject, {"as is": lambda images, _: images, "half": lambda images, _: images / 2})
+    test = subject.features("test")
+    assert torch.equal(brighter["as is"].encoder, test.encoder)
+    assert torch.equal(brighter["half"].encoder, test.encoder / 2)
+    assert torch.equal(brighter["half"].labels, test.labels)
+    assert brighter["half"].num_classes == 10
+
+
+def test_wrong_options_are_refused() -> None:
+    plain = subject(clusters(10))
+    with pytest.raises(ValueError, match=r"generated has fog. Choose of noise, shuffled"):
+        ood(plain, generated=["fog"])
+    for against in (["a/same.npz", "b/same"], ["errors"], ["noise"]):
+        with pytest.raises(ValueError, match="need names of their own"):
+            ood(plain, against)
+    with pytest.raises(ValueError, match=r"k is 301. It must lie between 1 and 300, the number of training samples"):
+        ood(plain, generated=[], k=301)
