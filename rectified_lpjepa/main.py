@@ -22,6 +22,7 @@ COMMANDS = {
     "test": "evaluate a checkpoint on the test set",
     "predict": "write the features of a checkpoint to a file",
     "sweep": "run `fit` for many settings, here or on a cluster, and collect the results",
+    "experiment": "answer a question by runs and evaluations, and report beside what is published",
     "prepare": "shrink a folder of images once, for faster reading",
     "benchmark": "measure the speed of a part against plain and published-style code",
 }
@@ -121,6 +122,10 @@ def _run(arguments: list[str]) -> None:
         from rectified_lpjepa.sweep.command import sweep
 
         sweep(arguments[1:])
+    elif arguments[0] == "experiment":
+        from rectified_lpjepa.experiment.command import experiment
+
+        experiment(arguments[1:])
     elif arguments[0] == "benchmark":
         from rectified_lpjepa.benchmarks.command import benchmark
 

@@ -64,5 +64,12 @@ def grouped(points: Sequence[Point]) -> list[Group]:
 
 
 def matches(values: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """Say whether values are as asked for; None asks for a value that is not set."""
-    return all(values.get(name) == expected for name, expected in where.items())
+    """Say whether values are as asked for.
+
+    Args:
+        values: of a point, by short name.
+        where: a value, or a list of values, by short name; None asks for a value that is not set.
+    """
+    return all(
+        values.get(name) in (allowed if isinstance(allowed, list) else [allowed]) for name, allowed in where.items()
+    )
