@@ -29,7 +29,7 @@ from rectified_lpjepa.remarks import remarks, start_remarks
 from rectified_lpjepa.source import commit
 from rectified_lpjepa.sweep import launch
 from rectified_lpjepa.sweep.file import Sweep
-from rectified_lpjepa.sweep.manifest import Entry, shown
+from rectified_lpjepa.sweep.manifest import Entry, as_argument, shown
 from rectified_lpjepa.sweep.status import Status
 
 FILE = "experiment.json"
@@ -119,9 +119,8 @@ class Study:
         """The command that does all of it."""
         words = ["rectified-lpjepa", "experiment", "run", self.name, "--profile", self.profile_name]
         words += [] if self.root == "runs" else ["--root", self.root]
-        words += [
-            word for option, value in self.given.items() for word in ("--set", f"{option}={shown_plainly(value)}")
-        ]
+        for option, value in self.given.items():
+            words += ["--set", as_argument(option, value).removeprefix("--")]
         return shlex.join(words)
 
     def finished(self) -> Iterator[Variant]:
