@@ -19,9 +19,10 @@ A condition is of one of three kinds:
       above: {rectified: false}
       by: 0.01
 
-Settings that ``where`` leaves open are looked at one by one, and the condition must hold for all of them. What several
-seeds measured counts with its 95 % interval: a condition holds if all of the interval is on its side, is not met if all
-of it is on the other, and is undecided in between. A single seed counts as it is.
+Settings that ``where`` leaves open, or lists as ``mu: [0.0, -1.0]``, are looked at one by one, and the condition must hold
+for all of them; of two that are compared they are the same. What several seeds measured counts with its 95 % interval: a
+condition holds if all of the interval is on its side, is not met if all of it is on the other, and is undecided in
+between. A single seed counts as it is.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Condition:
     Args:
         text: in words.
         metric: its name.
-        where: the settings that it is about, by short name; None for an option that is not set.
+        where: the settings that it is about: a value or a list of values by short name, None for an option that is not
+            set.
         profiles: that it is expected of; by default all.
         trend: ``increasing`` or ``decreasing``.
         over: short name of the number over which there is a trend.
@@ -158,7 +160,8 @@ def _trends(condition: Condition, groups: Sequence[Group]) -> Iterator[Compariso
 
 def _pairs(condition: Condition, groups: Sequence[Group], others: Sequence[Group]) -> Iterator[Comparison]:
     above = condition.above or {}
-    fixed = {*condition.where, *above}
+    several = {name for name, allowed in condition.where.items() if isinstance(allowed, list)}
+    fixed = {*condition.where, *above} - (several - above.keys())
     lower = [group for group in others if matches(group.values, above) and group.measured(condition.metric)]
     for group in groups:
         for other in lower:
