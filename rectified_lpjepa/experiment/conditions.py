@@ -19,10 +19,10 @@ A condition is of one of three kinds:
       above: {rectified: false}
       by: 0.01
 
-Settings that ``where`` leaves open, or lists as ``mu: [0.0, -1.0]``, are looked at one by one, and the condition must hold
-for all of them; of two that are compared they are the same. What several seeds measured counts with its 95 % interval: a
-condition holds if all of the interval is on its side, is not met if all of it is on the other, and is undecided in
-between. A single seed counts as it is.
+Settings that ``where`` leaves open, or lists as ``mu: [0.0, -1.0]``, are looked at one by one, and the condition must
+hold for all of them; of two that are compared they are the same. What several seeds measured counts with its 95 %
+interval: a condition holds if all of the interval is on its side, is not met if all of it is on the other, and is
+undecided in between. A single seed counts as it is.
 """
 
 from __future__ import annotations
