@@ -30,27 +30,29 @@ def is_beside(row: Published, group: Group) -> bool:
 
 
 def _table(findings: Findings) -> str:
-    groups = findings.groups
-    columns = [c for c in findings.study.experiment.columns if any(group.measured(c.metric) for group in groups)]
-    measured = {metric for group in groups for point in group.points for metric in point.metrics}
+    groups, rows = findings.groups, findings.published
+    shown = [c for c in findings.study.experiment.columns if any(group.measured(c.metric) for group in groups)]
+    beside = {column.metric: any(column.metric in row.metrics for row in rows) for column in shown}
+    theory = {column.metric: any(group.measured(f"{column.metric}_target") for group in groups) for column in shown}
     heading = ["", "seeds"]
-    for column in columns:
-        heading.append(column.label)
-        if f"{column.metric}_target" in measured:
-            heading.append("target")
-        if any(column.metric in row.metrics for row in findings.published):
-            heading.append("published")
+    for column in shown:
+        heading += [column.label, *["target"] * theory[column.metric], *["published"] * beside[column.metric]]
     lines = [heading]
     for group in groups:
-        beside = [row for row in findings.published if is_beside(row, group)]
         line = [group.label, str(len(group.points))]
-        for column in columns:
+        for column in shown:
             line.append(_mean(group.measured(column.metric), column))
-            if f"{column.metric}_target" in measured:
+            if theory[column.metric]:
                 line.append(_mean(group.measured(f"{column.metric}_target")[:1], column))
-            if any(column.metric in row.metrics for row in findings.published):
-                line.append(_published(beside, column))
+            if beside[column.metric]:
+                line.append(_published([row for row in rows if is_beside(row, group)], column))
         lines.append(line)
+    for row in rows:
+        if not any(is_beside(row, group) for group in groups):
+            line = [row.label, ""]
+            for column in shown:
+                line += ["", *[""] * theory[column.metric], *[_published([row], column)] * beside[column.metric]]
+            lines.append(line)
     return aligned(lines, left=1)
 
 
