@@ -10,7 +10,7 @@ A condition is of one of three kinds:
       over: mu
     - text: ℓ0 is the one asked for     # each setting on its own
       metric: val/sparsity/l0
-      within: 0.05                      # or at_least, or at_most, a number
+      within: 0.05                      # or at_least, or at_most: of the difference, or without `of` of the metric
       of: val/sparsity/l0_target
       where: {p: 2.0}
     - text: ReLU needs a rectified target   # one setting against another
@@ -52,10 +52,10 @@ class Condition:
         profiles: that it is expected of; by default all.
         trend: ``increasing`` or ``decreasing``.
         over: short name of the number over which there is a trend.
-        at_least: the metric is at least this.
-        at_most: the metric is at most this.
+        at_least: the metric, less the metric ``of`` if there is one, is at least this.
+        at_most: the metric, less the metric ``of`` if there is one, is at most this.
         within: the metric is at most this far from the metric ``of``.
-        of: name of the metric that ``within`` compares with.
+        of: name of another metric of the same runs.
         above: the settings that are to have less of the metric than those of ``where``, by short name.
         by: how much less.
 
@@ -84,10 +84,11 @@ class Condition:
             )
         if self.trend not in (None, *_TRENDS):
             raise ValueError(f"the condition {self.text!r}: trend must be {' or '.join(_TRENDS)}, got {self.trend!r}.")
-        for name, kind, needed in (("over", "trend", True), ("of", "within", True), ("by", "above", False)):
-            if (getattr(self, name) is not None) > (given[0] == kind):
-                raise ValueError(f"the condition {self.text!r}: {name} goes with {kind} alone.")
-            if needed and given[0] == kind and getattr(self, name) is None:
+        for name, kinds in (("over", ("trend",)), ("of", ("within", "at_least", "at_most")), ("by", ("above",))):
+            if getattr(self, name) is not None and given[0] not in kinds:
+                raise ValueError(f"the condition {self.text!r}: {name} goes with {' or '.join(kinds)} alone.")
+        for kind, name in (("trend", "over"), ("within", "of")):
+            if given[0] == kind and getattr(self, name) is None:
                 raise ValueError(f"the condition {self.text!r}: {kind} needs {name}.")
 
     @property
@@ -174,23 +175,24 @@ def _pairs(condition: Condition, groups: Sequence[Group], others: Sequence[Group
 
 def _levels(condition: Condition, groups: Sequence[Group]) -> Iterator[Comparison]:
     for group in groups:
-        text = f"{group.label} {_mean(group, condition.metric)}"
         measured = group.measured(condition.metric)
-        if condition.within is not None:
-            of = group.measured(str(condition.of))
-            if len(of) != len(measured):
+        text = f"{group.label} {_mean(group, condition.metric)}"
+        if condition.of is not None:
+            others = group.measured(condition.of)
+            if len(others) != len(measured):
                 continue
-            apart = interval(value - other for value, other in zip(measured, of, strict=True))
-            assert apart is not None
-            slack = Interval(condition.within - abs(apart.mean), apart.half, apart.n)
-            text += f", {_mean(group, str(condition.of))} asked for"
+            measured = [value - other for value, other in zip(measured, others, strict=True)]
+            text += f" against {_mean(group, condition.of)}"
+        found = interval(measured)
+        assert found is not None
+        if condition.within is not None:
+            slack = condition.within - abs(found.mean)
+        elif condition.at_least is not None:
+            slack = found.mean - condition.at_least
         else:
-            found = interval(measured)
-            assert found is not None
-            bound, sign = (condition.at_least, 1) if condition.at_least is not None else (condition.at_most, -1)
-            assert bound is not None
-            slack = Interval(sign * (found.mean - bound), found.half, found.n)
-        yield _is_positive(slack, or_zero=True), text
+            assert condition.at_most is not None
+            slack = condition.at_most - found.mean
+        yield _is_positive(Interval(slack, found.half, found.n), or_zero=True), text
 
 
 def _is_positive(value: Interval, *, or_zero: bool = False) -> bool | None:

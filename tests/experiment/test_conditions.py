@@ -66,7 +66,9 @@ def test_nearness_to_another_metric() -> None:
     assert judge(level(within=0.1, of="asked"), [group]).holds is True
     assert judge(level(within=0.02, of="asked"), [group]).holds is False
     assert judge(level(within=0.06, of="asked"), [group]).holds is None
-    assert "0.45 ± 0.025 asked for" in judge(level(within=0.1, of="asked"), [group]).measured
+    assert "0.5 ± 0 against 0.45 ± 0.025" in judge(level(within=0.1, of="asked"), [group]).measured
+    assert judge(level(at_least=0.0, of="asked"), [group]).holds is True
+    assert judge(level(at_most=0.0, of="asked"), [group]).holds is False
     assert judge(level(within=0.1, of="other"), [group]).measured == "other is not measured"
 
 
@@ -105,6 +107,7 @@ def test_what_is_not_measured_is_undecided() -> None:
         ({"within": 1}, "within needs of"),
         ({"at_least": 1, "over": "mu"}, "over goes with trend alone"),
         ({"at_least": 1, "by": 1}, "by goes with above alone"),
+        ({"trend": "increasing", "over": "mu", "of": "x"}, "of goes with within or at_least or at_most alone"),
     ],
 )
 def test_a_condition_of_no_kind_is_refused(content: dict[str, Any], message: str) -> None:

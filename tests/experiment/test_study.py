@@ -26,9 +26,7 @@ def written(study: Study) -> dict[str, Any]:
 def test_the_file_of_an_experiment_holds_what_a_report_needs(tmp_path: Path) -> None:
     labels = [{"label": "zero", "where": {"mu": 0}}]
     evaluations = {"knn": {}, "rank": {}}
-    study = opened(
-        tmp_path, {"data.init_args.path": "a.npz"}, labels=labels, profiles=profile(evaluations=evaluations)
-    )
+    study = opened(tmp_path, {"data.init_args.path": "a.npz"}, labels=labels, profiles=profile(evaluations=evaluations))
     loaded = finished(study)
     first = Path(loaded.plan.current[0].run_dir)
     (first / "evaluation").mkdir()
