@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ DATASETS: dict[str, Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]]] =
 }
 
 
-def make_datasets(names: Iterable[str], folder: Path) -> dict[str, str]:
+def make_datasets(names: Sequence[str], folder: Path) -> dict[str, str]:
     """Write data sets as ``<folder>/<name>.npz`` where they are not there; a fifth of each class is for testing.
 
     Args:
@@ -62,12 +62,9 @@ def make_datasets(names: Iterable[str], folder: Path) -> dict[str, str]:
     Raises:
         ValueError: there is no data set of a name.
     """
+    check_datasets(names)
     paths = {}
     for name in names:
-        if name not in DATASETS:
-            raise ValueError(
-                f"There is no data set {name!r} to be made; known are {', '.join(DATASETS)}.{nearest(name, DATASETS)}"
-            )
         path = folder / f"{name}.npz"
         if not path.exists():
             images, labels = DATASETS[name]()
@@ -76,3 +73,12 @@ def make_datasets(names: Iterable[str], folder: Path) -> dict[str, str]:
                 np.savez_compressed(file, **dict(zip(("x_train", "x_test", "y_train", "y_test"), parts, strict=True)))
         paths[name] = str(path)
     return paths
+
+
+def check_datasets(names: Iterable[str]) -> None:
+    """Raise a ValueError where there is no data set of a name."""
+    for name in names:
+        if name not in DATASETS:
+            raise ValueError(
+                f"There is no data set {name!r} to be made; known are {', '.join(DATASETS)}.{nearest(name, DATASETS)}"
+            )

@@ -17,7 +17,7 @@ from rectified_lpjepa.evaluation.models import Model, load_checkpoint
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.evaluation.run import evaluate_one
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run
-from rectified_lpjepa.experiment.datasets import make_datasets
+from rectified_lpjepa.experiment.datasets import check_datasets, make_datasets
 from rectified_lpjepa.experiment.study import Study, Variant
 from rectified_lpjepa.networks import Rectifier, rectify
 from rectified_lpjepa.networks.rectifiers import RECTIFIERS
@@ -55,6 +55,7 @@ def check_evaluations(study: Study) -> None:
     Raises:
         ValueError: there is no such evaluation, data set, rectifier or option; the message names the nearest.
     """
+    check_datasets(study.profile.datasets)
     where = f"{study.file}: profiles.{study.profile_name}"
     for name, options in study.profile.evaluations.items():
         if name not in EVALUATIONS:

@@ -43,5 +43,5 @@ def test_digits_are_turned_counterclockwise() -> None:
 
 
 def test_an_unknown_data_set_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no data set 'photos'.*\n.*did you mean photo_patches"):
+    with pytest.raises(ValueError, match=r"no data set 'photos'.*\n.*did you mean photo_patches"):
         make_datasets(["photos"], tmp_path)

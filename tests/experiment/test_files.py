@@ -1,4 +1,4 @@
-"""Every experiment under ``experiments/``: it is read, expanded, and its options are those of ``fit`` and evaluations."""
+"""Every experiment under ``experiments/``: it is read and expanded, and ``fit`` and evaluations accept its options."""
 
 from __future__ import annotations
 
