@@ -41,6 +41,9 @@ def experiment(arguments: Sequence[str]) -> None:
     if given.command == "status":
         launch.show(launch.load(study.sweep, study.file.parent))
         return
+    if given.command == "run" and given.dry_run:
+        launch.dry_run(launch.load(study.sweep, study.file.parent), given.launcher, given.parallel or 1)
+        return
     code = _run(study, given) if given.command == "run" else 0
     if code <= 1:  # not after a signal
         _report(study)
@@ -94,9 +97,6 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _run(study: Study, given: argparse.Namespace) -> int:
-    if given.dry_run:
-        launch.dry_run(launch.load(study.sweep, study.file.parent), given.launcher, given.parallel or 1)
-        raise SystemExit(0)
     from rectified_lpjepa.evaluation.datasets import DataSource
     from rectified_lpjepa.experiment.run import run
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import write_experiment
+from studies import finished, profile, write_experiment
 
 from rectified_lpjepa.experiment.study import FILE, Study
 from rectified_lpjepa.main import main
@@ -95,13 +95,21 @@ def test_what_cannot_be_evaluated_is_refused_before_training(
 
 
 def test_an_evaluation_that_fails_is_said_and_the_others_are_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluations = {"knn": {"k": 1000}, "sparsity": {"view_samples": 20, "pairs": 20}}
-    file = experiment_file(tmp_path, grid={}, post_hoc=[], evaluations=evaluations)
+    made = []
+
+    def evaluate_one(subject: None, name: str, options: dict[str, Any], out: Path) -> None:
+        if name == "knn":
+            raise ValueError("too few samples")
+        made.append((out.parent.name, options))
+
+    monkeypatch.setattr("rectified_lpjepa.experiment.run._subject", lambda *_: None)
+    monkeypatch.setattr("rectified_lpjepa.experiment.run.evaluate_one", evaluate_one)
+    file = write_experiment(tmp_path, profiles=profile(evaluations={"knn": {}, "sparsity": {"pairs": 2}}))
+    loaded = finished(Study.open(str(file), "smoke", str(tmp_path / "runs")))
     with pytest.raises(SystemExit) as stop:
         main(["experiment", "run", str(file), "--root", str(tmp_path / "runs")])
     assert stop.value.code == 1
-    captured = capsys.readouterr()
-    assert "error: knn: knn looks for k = 1000 neighbours" in captured.err
-    assert L0 in json.loads((tmp_path / "runs/experiments/07_tiny/smoke" / FILE).read_text())["points"][0]["metrics"]
+    assert capsys.readouterr().err.count("error: knn: too few samples") == 4
+    assert made == [(entry.id, {"pairs": 2}) for entry in loaded.plan.current]
