@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rectified_lpjepa.cli import CLI
 from rectified_lpjepa.experiment.file import PROFILES, listed, read_experiment
 from rectified_lpjepa.experiment.run import check_evaluations
 from rectified_lpjepa.experiment.study import Study
+from rectified_lpjepa.networks import Backbone
 from rectified_lpjepa.sweep.manifest import Entry, Folder, make_plan, write_plan
 
 ROOT = Path(__file__).parents[2]
@@ -79,3 +81,12 @@ def test_what_is_shown_is_told_apart_and_named(file: Path) -> None:
         assert row.values or row.label
     labels = [experiment.label(part.where) for part in experiment.labels]
     assert labels == [part.label for part in experiment.labels]
+
+
+@pytest.mark.parametrize(("profile", "side", "channels"), [("smoke", 16, 1), ("cpu", 32, 3)])
+def test_small_architectures_take_small_images(profile: str, side: int, channels: int) -> None:
+    experiment = read_experiment(next(file for file in FILES if file.stem == "09_architectures"))
+    for options in experiment.profiles[profile].points:
+        settings = {option.rpartition(".")[2]: value for option, value in options.items()}
+        encoder = Backbone(**settings).build(side, channels)
+        assert encoder(torch.zeros(2, channels, side, side)).shape == (2, encoder.num_features)
