@@ -39,10 +39,10 @@ def experiment(arguments: Sequence[str]) -> None:
         return
     study = Study.open(given.name, given.profile, given.root, dict(given.set or []))
     if given.command == "status":
-        launch.show(launch.load(study.sweep, study.file.parent))
+        launch.show(study.load())
         return
     if given.command == "run" and given.dry_run:
-        launch.dry_run(launch.load(study.sweep, study.file.parent), given.launcher, given.parallel or 1)
+        launch.dry_run(study.load(), given.launcher, given.parallel or 1)
         return
     code = _run(study, given) if given.command == "run" else 0
     if code <= 1:  # not after a signal

@@ -84,7 +84,7 @@ def evaluate_finished(study: Study, source: DataSource) -> int:
     """
     made = make_datasets(study.profile.datasets, study.folder / "datasets")
     failed = 0
-    variants = list(study.finished()) if study.profile.evaluations else []
+    variants = list(study.finished(study.load())) if study.profile.evaluations else []
     for number, variant in enumerate(variants, 1):
         _say(f"evaluating {number}/{len(variants)}: {variant.directory.relative_to(study.folder.absolute())}")
         subject = _subject(variant, source)

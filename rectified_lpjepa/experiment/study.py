@@ -30,7 +30,7 @@ from rectified_lpjepa.source import commit
 from rectified_lpjepa.sweep import launch
 from rectified_lpjepa.sweep.file import Sweep
 from rectified_lpjepa.sweep.manifest import Entry, as_argument, shown
-from rectified_lpjepa.sweep.status import Status
+from rectified_lpjepa.sweep.status import Status, count
 
 FILE = "experiment.json"
 
@@ -123,9 +123,12 @@ class Study:
             words += ["--set", as_argument(option, value).removeprefix("--")]
         return shlex.join(words)
 
-    def finished(self) -> Iterator[Variant]:
+    def load(self) -> launch.Loaded:
+        """Look how the runs are doing."""
+        return launch.load(self.sweep, self.file.parent)
+
+    def finished(self, loaded: launch.Loaded) -> Iterator[Variant]:
         """Give the runs that are finished, each as often as it is to be evaluated."""
-        loaded = launch.load(self.sweep, self.file.parent)
         for entry in loaded.plan.current:
             status = loaded.statuses[entry.index]
             if status.state != "finished":
@@ -176,10 +179,11 @@ class Study:
 
     def write(self) -> Findings:
         """Write ``experiment.json``: all that reports need, of what is finished."""
-        variants = list(self.finished())
+        loaded = self.load()
+        variants = list(self.finished(loaded))
         results = [variant.status.result for variant in variants]
         points = [self.point(variant) for variant in variants]
-        findings = Findings(self, grouped(points))
+        findings = Findings(self, count(loaded.statuses.values()), grouped(points))
         content = {
             "experiment": self.name,
             "number": self.name.partition("_")[0],
@@ -208,10 +212,12 @@ class Findings:
 
     Attributes:
         study: which.
+        state: how many of the runs are finished, running and so on.
         groups: the finished points, those together that differ in their seeds alone.
     """
 
     study: Study
+    state: str
     groups: list[Group]
 
     @cached_property

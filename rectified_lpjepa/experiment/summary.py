@@ -16,9 +16,9 @@ def summary(findings: Findings) -> str:
     experiment = findings.study.experiment
     parts = [f"{experiment.title}\n{experiment.question.strip()}"]
     if findings.groups:
-        parts.append(f"mean ± 95 % interval over seeds\n{_table(findings)}")
+        parts.append(f"{findings.state}; mean ± 95 % interval over seeds\n{_table(findings)}")
     else:
-        parts.append("No run is finished.")
+        parts.append(findings.state)
     parts += [f"{row.mark} {row.label}: {row.source}" for row in findings.published]
     parts.append("\n".join(f"{_SIGNS[one.holds]} {one.text}\n    {one.measured}" for one in findings.verdicts))
     return "\n\n".join(part for part in parts if part)

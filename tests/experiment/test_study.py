@@ -83,7 +83,7 @@ def test_a_run_is_evaluated_once_more_with_another_rectifier(tmp_path: Path) -> 
     labels = [{"label": "as it is", "where": {"mu": 0}}, {"label": "post hoc", "where": {"mu": 0, "post_hoc": "relu"}}]
     study = opened(tmp_path, profiles=content, labels=labels)
     finished(study)
-    variants = list(study.finished())
+    variants = list(study.finished(study.load()))
     assert [variant.post_hoc is None for variant in variants] == [True, False, True]
     assert variants[0].checkpoint == variants[1].checkpoint
     (variants[1].directory / "evaluation").mkdir(parents=True)
@@ -122,7 +122,8 @@ def test_the_summary_shows_ours_beside_theory_and_beside_what_is_published(tmp_p
     assert lines["another"] == ["another", "65.00‡"]
     assert "† theirs: Table 1" in text
     assert "✓ ℓ0 rises" in text
-    assert "No run is finished" in summary(opened(tmp_path / "empty").write())
+    assert "4 points: 4 finished; mean" in text
+    assert "4 points: 4 not started" in summary(opened(tmp_path / "empty").write())
 
 
 @pytest.mark.parametrize("name", ["smoke", "paper"])
