@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -35,9 +35,10 @@ from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync
 from rectified_lpjepa.identity import identity
 from rectified_lpjepa.jepa import RectifiedLpJEPA
-from rectified_lpjepa.loggers import run_loggers
+from rectified_lpjepa.loggers import logged_values, run_loggers
 from rectified_lpjepa.parser import Parser
 from rectified_lpjepa.preflight import check_launch, requested_layout
+from rectified_lpjepa.remarks import remarks, told
 from rectified_lpjepa.run import Run, RunDirectory
 from rectified_lpjepa.slurm import requeue_job
 
@@ -219,6 +220,7 @@ class CLI(LightningCLI):
                 f"\n{result_table(result['metrics'])}\n{result['epochs']} epochs, {result['steps']} steps, "
                 f"{result['seconds']:.0f} s on {result['hardware']}"
             )
+            self._show_remarks(result["metrics"])
             self._show_figures()
 
     def _train(self, model: LightningModule, datamodule: LightningDataModule) -> None:
@@ -272,6 +274,7 @@ class CLI(LightningCLI):
             logged = {key: value for key, value in result["metrics"].items() if key.startswith("val/")}
             differing = [key for key in logged if metrics.get(key) != logged[key]]
             _say(f"differs from training's log in: {', '.join(differing)}" if differing else "equal to training's log")
+        self._show_remarks(metrics)
         self._show_figures()
 
     def test(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
@@ -288,6 +291,11 @@ class CLI(LightningCLI):
     def _evaluated(self, ckpt_path: str | None) -> Path:
         checkpoint = self.directory.last_checkpoint if ckpt_path is None else Path(ckpt_path)
         return existing(checkpoint)
+
+    def _show_remarks(self, metrics: Mapping[str, float]) -> None:
+        noticed = told(remarks(metrics, logged_values(self.directory.path, "train/loss")))
+        if noticed:
+            _say(noticed)
 
     def _show_figures(self) -> None:
         _say(f"figures: {self.directory.path / 'figures'}")

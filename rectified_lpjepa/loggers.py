@@ -75,6 +75,20 @@ def run_loggers(directory: Path, first_step: int) -> list[Logger]:
     return [board, TableLogger(directory / "csv", first_step)]
 
 
+def logged_values(directory: Path, name: str) -> list[float]:
+    """Return what a run has logged under a name, in its order; nothing where there is no table.
+
+    Args:
+        directory: the run directory.
+        name: such as ``train/loss``, which is logged once in an epoch.
+    """
+    file = directory / "csv" / "metrics.csv"
+    if not file.exists():
+        return []
+    with file.open(newline="", encoding="utf-8") as rows:
+        return [float(row[name]) for row in csv.DictReader(rows) if row.get(name)]
+
+
 def _rows_before(file: Path, first_step: int) -> list[dict[str, str]]:
     if not file.exists():
         return []

@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "write the features of a checkpoint to a file",
     "evaluate": "measure the features of a checkpoint, or of a timm model, by one evaluation or all",
     "sweep": "run `fit` for many settings, here or on a cluster, and collect the results",
+    "experiment": "answer a question by runs and evaluations, and report beside what is published",
     "prepare": "shrink a folder of images once, for faster reading",
     "export": "write the encoder of a checkpoint as a timm model, with its projector and a card",
     "benchmark": "measure the speed of a part against plain and published-style code",
@@ -127,6 +128,10 @@ def _run(arguments: list[str]) -> None:
         from rectified_lpjepa.evaluation.command import evaluate_command
 
         evaluate_command(arguments[1:])
+    elif arguments[0] == "experiment":
+        from rectified_lpjepa.experiment.command import experiment
+
+        experiment(arguments[1:])
     elif arguments[0] == "benchmark":
         from rectified_lpjepa.benchmarks.command import benchmark
 

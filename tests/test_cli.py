@@ -84,6 +84,8 @@ def test_a_run_leaves_everything_in_its_directory_and_validates_to_the_same_numb
     printed = capsys.readouterr().out
     assert "encoder probe, top-1" in printed
     assert f"figures: {directory / 'figures'}" in printed
+    assert "(16 directions)" in printed.partition("Epoch 1/2")[0]
+    assert "warning: the features have collapsed" in printed.partition("encoder probe, top-1")[2]
 
     for name in ("config.yaml", "identity.json", "summary.json", "result.json", "checkpoints/last.ckpt"):
         assert (directory / name).is_file(), name
@@ -107,6 +109,7 @@ def test_a_run_leaves_everything_in_its_directory_and_validates_to_the_same_numb
     main(["validate", "--ckpt_path", str(moved / "checkpoints" / "last.ckpt")])
     printed = capsys.readouterr().out
     assert "equal to training's log" in printed
+    assert "warning: the features have collapsed" in printed
     assert f"figures: {moved / 'figures'}" in printed
     assert not directory.exists()
     moved.rename(directory)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +15,7 @@ import torch
 
 from rectified_lpjepa.benchmarks.measure import Spread, available_cores
 from rectified_lpjepa.files import write_text
+from rectified_lpjepa.source import commit
 
 _PACKAGES = ("torch", "torchvision", "lightning", "timm", "numpy", "pillow")
 
@@ -75,27 +75,11 @@ def describe_environment(device: torch.device | str) -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(["rectified-lpjepa", *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": commit(),
         "hardware": _hardware(torch.device(device)),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
     }
-
-
-def _commit() -> str:
-    """The checked-out commit of the source, marked where files differ from it; "unknown" outside a checkout."""
-    folder = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty=-modified", "--abbrev=12"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return commit.stdout.strip()
 
 
 def _hardware(device: torch.device) -> str:

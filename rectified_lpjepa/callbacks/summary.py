@@ -17,6 +17,7 @@ from typing_extensions import override
 
 import rectified_lpjepa
 from rectified_lpjepa.files import write_text
+from rectified_lpjepa.remarks import start_remarks, told
 
 _ROWS = (
     ("encoder probe, top-1", "probe_encoder/top1", "{:.2%}"),
@@ -75,6 +76,9 @@ class RunSummary(pl.Callback):
             write_text(Path(trainer.default_root_dir) / "summary.json", text + "\n")
         width = max(len(key) for key in facts)
         print("\n".join(f"{key:<{width}}  {_readable(value)}" for key, value in facts.items()))  # noqa: T201
+        noticed = told(start_remarks(facts))
+        if noticed:
+            print(noticed)  # noqa: T201
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

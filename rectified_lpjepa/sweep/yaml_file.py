@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -52,7 +52,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = read_value(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
@@ -60,11 +60,20 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_value(text: str) -> Any:
+    """Read the value that a YAML text stands for.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
 def build(kind: type, given: Any, where: str = "") -> Any:
     """Make an object of a dataclass from a mapping.
 
     Args:
-        kind: the dataclass; its fields may be dataclasses, too.
+        kind: the dataclass; its fields may be dataclasses, too, and lists and mappings of them.
         given: what was read.
         where: dotted place of the mapping in its file, with a dot at the end, for messages.
 
@@ -79,15 +88,24 @@ def build(kind: type, given: Any, where: str = "") -> Any:
     for name, value in given.items():
         if name not in hints:
             raise ValueError(f"there is no key {where}{name}; known are {', '.join(names)}.{nearest(str(name), names)}")
-        if is_dataclass(hints[name]):
-            value = build(hints[name], value, f"{where}{name}.")
-        elif not _fits(value, hints[name]):
-            raise ValueError(f"{where}{name} must be {_named(hints[name])}, got {value!r}.")
-        values[name] = value
+        values[name] = _built(hints[name], value, f"{where}{name}")
     for part in fields(kind):
         if part.name not in values and part.default is MISSING and part.default_factory is MISSING:
             raise ValueError(f"the key {where}{part.name} is missing.")
     return kind(**values)
+
+
+def _built(hint: Any, value: Any, where: str) -> Any:
+    origin, inner = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        return build(cast("type", hint), value, f"{where}.")
+    if origin is list and is_dataclass(inner[0]) and isinstance(value, list):
+        return [_built(inner[0], part, f"{where}[{place}]") for place, part in enumerate(value)]
+    if origin is dict and is_dataclass(inner[1]) and isinstance(value, dict):
+        return {name: _built(inner[1], part, f"{where}.{name}") for name, part in value.items()}
+    if not _fits(value, hint):
+        raise ValueError(f"{where} must be {_named(hint)}, got {value!r}.")
+    return value
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

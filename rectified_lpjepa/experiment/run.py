@@ -1,0 +1,140 @@
+"""Train the runs of an experiment, evaluate them, and write down what was found; restartable at any time."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
+from rectified_lpjepa.evaluation.datasets import DataSource
+from rectified_lpjepa.evaluation.models import Model, load_checkpoint
+from rectified_lpjepa.evaluation.registry import EVALUATIONS
+from rectified_lpjepa.evaluation.run import evaluate_one
+from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run
+from rectified_lpjepa.experiment.datasets import check_datasets, make_datasets
+from rectified_lpjepa.experiment.study import Study, Variant
+from rectified_lpjepa.networks import Rectifier, rectify
+from rectified_lpjepa.networks.rectifiers import RECTIFIERS
+from rectified_lpjepa.sweep import launch
+from rectified_lpjepa.sweep.yaml_file import nearest
+
+_SIGNAL = 128  # and above: the exit code of a process that was stopped by a signal
+
+
+def run(study: Study, *, launcher: str, parallel: int, source: DataSource) -> int:
+    """Run what is not finished, then evaluate what is finished and not evaluated.
+
+    Args:
+        study: what to run.
+        launcher: ``local``, or ``slurm``, which submits the runs and evaluates those that are finished already.
+        parallel: runs at a time on this machine.
+        source: where the data sets lie that evaluations name.
+
+    Returns:
+        The exit code: 0, 1 where a run or an evaluation failed, 128 and the signal after a signal.
+
+    Raises:
+        ValueError: an evaluation of the profile has no such name or option.
+    """
+    check_evaluations(study)
+    code = launch.run(study.sweep, study.file.parent, launcher=launcher, parallel=parallel)
+    if code > _SIGNAL:
+        return code
+    return max(code, evaluate_finished(study, source))
+
+
+def check_evaluations(study: Study) -> None:
+    """Refuse evaluations that there are not, and options that they do not have, before anything is trained.
+
+    Raises:
+        ValueError: there is no such evaluation, data set, rectifier or option; the message names the nearest.
+    """
+    check_datasets(study.profile.datasets)
+    where = f"{study.file}: profiles.{study.profile_name}"
+    for name, options in study.profile.evaluations.items():
+        if name not in EVALUATIONS:
+            raise ValueError(
+                f"{where}: there is no evaluation {name!r}; known are {', '.join(EVALUATIONS)}."
+                f"{nearest(name, EVALUATIONS)}"
+            )
+        known = list(inspect.signature(EVALUATIONS[name]).parameters)[1:]
+        for option in options:
+            if option not in known:
+                raise ValueError(
+                    f"{where}: {name} has no option {option!r}; known are {', '.join(known)}.{nearest(option, known)}"
+                )
+    for post_hoc in study.profile.post_hoc:
+        if post_hoc.rectifier not in RECTIFIERS:
+            raise ValueError(
+                f"{where}: there is no rectifier {post_hoc.rectifier!r}; known are {', '.join(RECTIFIERS)}."
+            )
+
+
+def evaluate_finished(study: Study, source: DataSource) -> int:
+    """Evaluate the finished runs; what is there already is not done again.
+
+    Returns:
+        0, or 1 where an evaluation failed; the others are made all the same.
+    """
+    made = make_datasets(study.profile.datasets, study.folder / "datasets")
+    failed = 0
+    variants = list(study.finished(study.load())) if study.profile.evaluations else []
+    for number, variant in enumerate(variants, 1):
+        _say(f"evaluating {number}/{len(variants)}: {variant.directory.relative_to(study.folder.absolute())}")
+        subject = _subject(variant, source)
+        for name, options in study.profile.evaluations.items():
+            try:
+                evaluate_one(subject, name, _with_paths(options, made), variant.directory / "evaluation")
+            except (ValueError, FileNotFoundError) as error:
+                failed = 1
+                _say(f"error: {name}: {error}", sys.stderr)
+    return failed
+
+
+def _with_paths(options: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, Any]:
+    """Put the paths of data sets that were made in the place of their names."""
+
+    def path(value: Any) -> Any:
+        if isinstance(value, list):
+            return [path(part) for part in value]
+        return made.get(value, value) if isinstance(value, str) else value
+
+    return {name: path(value) for name, value in options.items()}
+
+
+def _subject(variant: Variant, source: DataSource) -> ModelSubject:
+    model = load_checkpoint(variant.checkpoint)
+    data = data_of_run(variant.checkpoint, model)
+    if variant.post_hoc is not None:
+        model = rectified_post_hoc(model, variant.post_hoc.rectifier)  # type: ignore[arg-type]  # was checked
+    return ModelSubject(model, data, variant.directory / "features", source=source)
+
+
+class _PostHoc(nn.Module):
+    def __init__(self, network: nn.Module, rectifier: Rectifier) -> None:
+        super().__init__()
+        self.network = network
+        self.rectifier: Rectifier = rectifier
+
+    @override
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        features: dict[str, Tensor] = self.network(images)
+        return features | {"projector": rectify(features["preactivations"], self.rectifier)}
+
+
+def rectified_post_hoc(model: Model, rectifier: Rectifier) -> Model:
+    """Let another rectifier follow the projector of a trained model, and its target law."""
+    law = model.law
+    if law is not None and rectifier != "none":
+        law = RectifiedGeneralizedGaussian(law.p, law.loc, law.scale)
+    return replace(model, network=_PostHoc(model.network, rectifier), rectified=rectifier != "none", law=law)
+
+
+def _say(text: str, file: Any = None) -> None:
+    print(text, file=file or sys.stdout, flush=True)

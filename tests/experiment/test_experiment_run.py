@@ -1,0 +1,115 @@
+"""An experiment end to end: trained, evaluated, reported, and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import finished, profile, write_experiment
+
+from rectified_lpjepa.experiment.study import FILE, Study
+from rectified_lpjepa.main import main
+
+BASE = """
+seed_everything: 0
+trainer: {max_epochs: 1, limit_train_batches: 3, limit_val_batches: 2, accelerator: cpu, log_every_n_steps: 1}
+model:
+  objective:
+    class_path: rectified_lpjepa.objectives.RDMReg
+    init_args: {directions: {num: 128}}
+  backbone: {name: resnet18, kwargs: {layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}}
+  projector: {hidden_dim: 16, out_dim: 12}
+  optimizer: {name: adamw, lr: 0.01, probe_lr: 0.1, warmup_epochs: 0}
+data: {class_path: rectified_lpjepa.data.DigitsDataModule, init_args: {batch_size: 32, train_samples: 128}}
+"""
+PROFILE: dict[str, Any] = {
+    "config": "base.yaml",
+    "grid": {"model.rectifier": ["relu", "none"]},
+    "post_hoc": [{"where": {"rectifier": "none"}}],
+    "datasets": ["photo_patches"],
+    "evaluations": {
+        "knn": {"k": 5},
+        "sparsity": {"against": ["photo_patches"], "view_samples": 20, "pairs": 20},
+    },
+}
+L0 = "sparsity/projector/sparsity/l0"
+
+
+def experiment_file(folder: Path, **changed: Any) -> Path:
+    content = {"published": [], "conditions": [], "columns": [{"metric": L0, "label": "ℓ0"}]}
+    return write_experiment(folder, BASE, profiles={"smoke": PROFILE | changed}, **content)
+
+
+def test_an_experiment_is_trained_evaluated_and_reported_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["experiment", "run", str(experiment_file(tmp_path)), "--root", str(tmp_path / "runs"), "--parallel", "2"]
+    main(command)
+    printed = capsys.readouterr().out
+    assert "evaluating 3/3" in printed
+    folder = tmp_path / "runs" / "experiments" / "07_tiny" / "smoke"
+    content = json.loads((folder / FILE).read_text())
+    measured = {point["label"]: point["metrics"] for point in content["points"]}
+    assert list(measured) == ["rectifier=relu", "rectifier=none", "rectifier=none, post_hoc=relu"]
+    assert {"knn/encoder/knn5_cosine/top1", "sparsity/projector/sparsity_on_photo_patches/l0"} <= {
+        *measured["rectifier=relu"]
+    }
+    dense, rectified = measured["rectifier=none"], measured["rectifier=none, post_hoc=relu"]
+    assert dense[L0] == 1.0
+    assert 0 < rectified[L0] < 1
+    # The encoder is the same one.
+    assert dense["knn/encoder/knn5_cosine/top1"] == rectified["knn/encoder/knn5_cosine/top1"]
+    assert Path(printed.splitlines()[-1]).is_file()
+
+    files = [*folder.rglob("evaluation/*.json"), *folder.rglob("result.json")]
+    before = {file: file.stat().st_mtime_ns for file in files}
+    assert len(before) == 3 * 2 + 2
+    next(folder.glob("points/rectifier=none*/evaluation/knn.json")).unlink()
+    main(command)
+    assert "nothing to run" in capsys.readouterr().out
+    changed = [file for file in files if file.stat().st_mtime_ns != before[file]]
+    assert [file.name for file in changed] == ["knn.json"]
+    again = json.loads((folder / FILE).read_text())
+    assert again["points"] == content["points"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"evaluations": {"kmn": {}}}, "no evaluation 'kmn'.*\n.*did you mean knn"),
+        ({"evaluations": {"knn": {"kk": 3}}}, "knn has no option 'kk'.*\n.*did you mean k"),
+        ({"post_hoc": [{"where": {}, "rectifier": "gelu"}]}, "no rectifier 'gelu'"),
+        ({"datasets": ["photos"]}, "no data set 'photos'"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_training(
+    changed: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    from rectified_lpjepa.experiment.run import check_evaluations
+
+    study = Study.open(str(experiment_file(tmp_path, **changed)), "smoke", str(tmp_path / "runs"))
+    with pytest.raises(ValueError, match=message):
+        check_evaluations(study)
+
+
+def test_an_evaluation_that_fails_is_said_and_the_others_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = []
+
+    def evaluate_one(subject: None, name: str, options: dict[str, Any], out: Path) -> None:
+        if name == "knn":
+            raise ValueError("too few samples")
+        made.append((out.parent.name, options))
+
+    monkeypatch.setattr("rectified_lpjepa.experiment.run._subject", lambda *_: None)
+    monkeypatch.setattr("rectified_lpjepa.experiment.run.evaluate_one", evaluate_one)
+    file = write_experiment(tmp_path, profiles=profile(evaluations={"knn": {}, "sparsity": {"pairs": 2}}))
+    loaded = finished(Study.open(str(file), "smoke", str(tmp_path / "runs")))
+    with pytest.raises(SystemExit) as stop:
+        main(["experiment", "run", str(file), "--root", str(tmp_path / "runs")])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.count("error: knn: too few samples") == 4
+    assert made == [(entry.id, {"pairs": 2}) for entry in loaded.plan.current]

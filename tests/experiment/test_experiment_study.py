@@ -1,0 +1,134 @@
+"""What an experiment knows of its runs, and ``experiment.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import ACCURACY, L0, finished, profile, write_experiment
+from sweeps import MU
+
+from rectified_lpjepa.experiment.study import FILE, Study
+from rectified_lpjepa.experiment.summary import summary
+
+
+def opened(folder: Path, given: dict[str, Any] | None = None, **content: Any) -> Study:
+    return Study.open(str(write_experiment(folder, **content)), "smoke", str(folder / "runs"), given)
+
+
+def written(study: Study) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((study.folder / FILE).read_text())
+    return content
+
+
+def test_the_file_of_an_experiment_holds_what_a_report_needs(tmp_path: Path) -> None:
+    labels = [{"label": "zero", "where": {"mu": 0}}]
+    evaluations = {"knn": {}, "rank": {}}
+    study = opened(tmp_path, {"data.init_args.path": "a.npz"}, labels=labels, profiles=profile(evaluations=evaluations))
+    loaded = finished(study)
+    first = Path(loaded.plan.current[0].run_dir)
+    (first / "evaluation").mkdir()
+    (first / "evaluation" / "knn.json").write_text(json.dumps({"metrics": {"encoder/knn20/top1": 0.7, "x": None}}))
+    (first / "csv").mkdir()
+    (first / "csv" / "metrics.csv").write_text("step,train/loss,val/x\n1,2.0,\n1,,3\n2,4.0,\n")
+
+    study.write()
+    content = written(study)
+    assert {content[key] for key in ("experiment", "number", "profile")} == {"07_tiny", "07", "smoke"}
+    assert content["varied"] == ["mu"]
+    assert content["hardware"] == "a machine"
+    assert content["versions"] == {"torch": "2.0"}
+    assert content["command"] == (
+        f"rectified-lpjepa experiment run 07_tiny --profile smoke --root {tmp_path / 'runs'} "
+        "--set data.init_args.path=a.npz"
+    )
+    assert content["columns"][0] == {"metric": ACCURACY, "label": "encoder", "unit": "%"}
+    assert content["figures"] == [{"kind": "bars", "metric": ACCURACY}]
+    assert [row["label"] for row in content["published"]] == ["theirs", "another"]
+    assert content["conditions"] == [
+        {"text": "ℓ0 rises", "holds": True, "measured": "mu=-1 0.25 ± 0, mu=0 0.5 ± 0"},
+    ]
+    assert [(point["label"], point["values"], point["seed"]) for point in content["points"]] == [
+        ("zero", {"mu": 0}, 0),
+        ("zero", {"mu": 0}, 1),
+        ("mu=-1", {"mu": -1}, 0),
+        ("mu=-1", {"mu": -1}, 1),
+    ]
+    point = content["points"][0]
+    assert study.folder / point["run_dir"] == first
+    assert point["metrics"][ACCURACY] == 0.5
+    assert point["metrics"]["knn/encoder/knn20/top1"] == 0.7
+    assert "knn/x" not in point["metrics"]
+    assert [remark["measured"] for remark in point["remarks"]] == [
+        "16 directions",
+        "4 in the last epoch, 2 in epoch 1",
+    ]
+
+
+def test_only_finished_runs_are_told_of(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    study.write()
+    assert written(study)["points"] == []
+    assert written(study)["conditions"][0]["holds"] is None
+    loaded = finished(study)
+    (Path(loaded.plan.current[0].run_dir) / "result.json").unlink()
+    study.write()
+    assert len(written(study)["points"]) == 3
+
+
+def test_a_run_is_evaluated_once_more_with_another_rectifier(tmp_path: Path) -> None:
+    content = profile(post_hoc=[{"where": {"mu": 0}}], evaluations={"knn": {}}, seeds=[0])
+    labels = [{"label": "as it is", "where": {"mu": 0}}, {"label": "post hoc", "where": {"mu": 0, "post_hoc": "relu"}}]
+    study = opened(tmp_path, profiles=content, labels=labels)
+    finished(study)
+    variants = list(study.finished(study.load()))
+    assert [variant.post_hoc is None for variant in variants] == [True, False, True]
+    assert variants[0].checkpoint == variants[1].checkpoint
+    (variants[1].directory / "evaluation").mkdir(parents=True)
+    (variants[1].directory / "evaluation" / "knn.json").write_text(json.dumps({"metrics": {"top1": 0.3}}))
+    study.write()
+    plain, post_hoc, _ = written(study)["points"]
+    assert (plain["label"], post_hoc["label"]) == ("as it is", "post hoc")
+    assert post_hoc["values"] == {"mu": 0, "post_hoc": "relu"}
+    assert post_hoc["metrics"] == {"knn/top1": 0.3}  # what training measured is of the features as they were
+    assert plain["id"] != post_hoc["id"]
+
+
+def test_what_belongs_to_other_profiles_is_left_out(tmp_path: Path) -> None:
+    conditions = [{"text": "x", "metric": L0, "at_least": 0, "profiles": ["paper"]}]
+    published = [{"label": "x", "metrics": {L0: 1}, "source": "y", "mark": "†", "profiles": ["cpu"]}]
+    study = opened(tmp_path, conditions=conditions, published=published)
+    study.write()
+    assert (written(study)["conditions"], written(study)["published"]) == ([], [])
+
+
+def test_a_class_among_the_values_is_shown_by_its_name(tmp_path: Path) -> None:
+    points = [{MU: 0, "data": "a.b.DigitsDataModule", "model.backbone.kwargs": {"layers": [1, 2]}}]
+    study = opened(tmp_path, profiles={"smoke": {"config": "base.yaml", "points": points}})
+    finished(study)
+    study.write()
+    assert written(study)["points"][0]["values"] == {"mu": 0, "data": "DigitsDataModule", "kwargs": "layers:1+2"}
+
+
+def test_the_summary_shows_ours_beside_theory_and_beside_what_is_published(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    finished(study)
+    text = summary(study.write())
+    lines = {line.split("  ")[0]: line.split() for line in text.splitlines()}
+    assert lines["mu=0"] == ["mu=0", "2", "50.50", "±", "6.35", "60.00†", "0.5", "±", "0", "0.5"]
+    assert lines["mu=-1"] == ["mu=-1", "2", "50.50", "±", "6.35", "0.25", "±", "0", "0.5"]
+    assert lines["another"] == ["another", "65.00‡"]
+    assert "† theirs: Table 1" in text
+    assert "✓ ℓ0 rises" in text
+    assert "4 points: 4 finished; mean" in text
+    assert "4 points: 4 not started" in summary(opened(tmp_path / "empty").write())
+
+
+@pytest.mark.parametrize("name", ["smoke", "paper"])
+def test_what_is_wrong_is_refused_before_anything_is_done(tmp_path: Path, name: str) -> None:
+    file = write_experiment(tmp_path)
+    with pytest.raises(ValueError, match="no profile 'paper'" if name == "paper" else f"{MU} is set by the profile"):
+        Study.open(str(file), name, str(tmp_path / "runs"), {MU: 1})
+    assert not (tmp_path / "runs").exists()
