@@ -34,8 +34,7 @@ from rectified_lpjepa.experiment.report.marks import (
 )
 from rectified_lpjepa.experiment.report.sheets import category_axis, log_axis, sheet, wide_axis
 from rectified_lpjepa.plots import MEASURED, PREDICTED
-
-CLIFF = 0.05  # active fraction below which the accuracy falls off a cliff, as published: "past about 95 % zeros"
+from rectified_lpjepa.remarks import CLIFF
 
 _WRAP = 24  # characters of a label of a bar in a line
 
