@@ -26,8 +26,8 @@ from rectified_lpjepa.functional.randomness import keyed_generator
 BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 MEASURED, PREDICTED = BLUE, VERMILION
 
-_WIDTH, _HEIGHT = 3.4, 2.5  # inches: one column of a two-column page
-_STYLE: Any = {
+WIDTH, HEIGHT = 3.4, 2.5  # inches: one column of a two-column page
+STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -65,8 +65,8 @@ def feature_histogram(z: Tensor, law: Law) -> Figure:
     """
     values = _floats(z).ravel()
     zeros, predicted_zeros = float((values == 0).mean()), 1.0 - float(law.active_fraction)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         if zeros > 0 or predicted_zeros > 0:
             left, right = figure.subplots(1, 2, width_ratios=[1, 2.2])
             _zero_mass(left, zeros, predicted_zeros)
@@ -101,8 +101,8 @@ def projected_marginals(z: Tensor, law: Law, seed: int = 0, directions: int = 4)
     z_KN = (directions_KD @ z_ND.T).sort(dim=1).values.numpy()
     target_KN = (directions_KD @ target_ND.T).sort(dim=1).values.numpy()
 
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.1), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
         left, right = figure.subplots(1, 2)
         edges = np.linspace(min(z_KN[0, 0], target_KN[0, 0]), max(z_KN[0, -1], target_KN[0, -1]) + 1e-9, 41)
         left.hist(z_KN[0], edges, density=True, color=MEASURED, alpha=0.45, label="features")
@@ -131,8 +131,8 @@ def sparsity_over_time(epochs: Sequence[float], measured: Sequence[float], predi
     Returns:
         A figure with one panel.
     """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         _line(axes, epochs, measured, MEASURED, f"features ({_last(measured):.3f})")
         _line(axes, epochs, predicted, PREDICTED, f"target ({_last(predicted):.3f})", linestyle="--")
@@ -151,8 +151,8 @@ def loss_terms(epochs: Sequence[float], terms: Mapping[str, Sequence[float]]) ->
     Returns:
         A figure with one panel.
     """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         axes.set_yscale("log", nonpositive="mask")
         for (name, values), colour in zip(terms.items(), _cycle(len(terms)), strict=True):
@@ -173,8 +173,8 @@ def probe_accuracy(epochs: Sequence[float], history: Mapping[str, Sequence[float
     Returns:
         A figure with one panel.
     """
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         for probe, colour in (("encoder", BLUE), ("projector", ORANGE)):
             for split, linestyle in (("val", "-"), ("train", ":")):

@@ -1,0 +1,80 @@
+"""The sheet that every figure of a report is drawn on, and its axes."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from rectified_lpjepa.plots import STYLE, WIDTH
+
+_WIDE = 8  # ratio of the largest to the smallest number from which an axis is logarithmic
+_LEVEL = 40  # characters of names that there is room for beside each other
+
+
+@contextmanager
+def sheet(height: float) -> Iterator[Figure]:
+    """Give a figure of one column's width, in the style of all figures.
+
+    Args:
+        height: inches.
+    """
+    with mpl.rc_context(STYLE):
+        yield Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def category_axis(axes: Axes, position: Mapping[Any, int]) -> None:
+    """Label the horizontal axis with names.
+
+    Args:
+        axes: of the panel.
+        position: where each name stands.
+    """
+    names = [str(name) for name in position]
+    is_long = sum(map(len, names)) > _LEVEL
+    axes.set_xticks(range(len(names)), [name if is_long else textwrap.fill(name, 12) for name in names])
+    axes.set_xlim(-0.4, len(names) - 0.6)
+    if is_long:
+        axes.tick_params(axis="x", labelrotation=35)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+
+
+def wide_axis(axes: Axes, which: str, values: Sequence[float]) -> None:
+    """Make an axis logarithmic if its numbers are positive and span a wide range."""
+    if values and min(values) > 0 and max(values) >= _WIDE * min(values):
+        log_axis(axes, which, values)
+
+
+def log_axis(axes: Axes, which: str, values: Sequence[float], *, at_points: bool = False) -> None:
+    """Make an axis logarithmic and label it with plain numbers.
+
+    Args:
+        axes: of the panel.
+        which: ``x`` or ``y``.
+        values: what is drawn, positive.
+        at_points: whether to label the numbers that are drawn, if they are well apart.
+    """
+    getattr(axes, f"set_{which}scale")("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(_plain))
+    axis.set_minor_formatter(NullFormatter())
+    distinct = sorted(set(values))
+    decades = math.log10(distinct[-1] / distinct[0])
+    if at_points and all(math.log10(b / a) > decades / 12 for a, b in pairwise(distinct)):
+        axis.set_major_locator(FixedLocator(distinct))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 1.7 else (1.0,)))
+
+
+def _plain(value: float, _: int) -> str:
+    return f"{value:g}"
