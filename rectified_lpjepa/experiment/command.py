@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -46,7 +47,7 @@ def experiment(arguments: Sequence[str]) -> None:
         return
     code = _run(study, given) if given.command == "run" else 0
     if code <= 1:  # not after a signal
-        _report(study)
+        _report(study, Path(given.root))
     if code:
         raise SystemExit(code)
 
@@ -108,10 +109,11 @@ def _run(study: Study, given: argparse.Namespace) -> int:
         raise SystemExit(_SIGINT) from None
 
 
-def _report(study: Study) -> None:
-    from rectified_lpjepa.experiment.report import write_report
+def _report(study: Study, root: Path) -> None:
+    from rectified_lpjepa.experiment.report import write_index, write_report
 
-    _say(f"\n{summary(study.write())}\n\n{write_report(study.folder)}")
+    told = summary(study.write())
+    _say(f"\n{told}\n\nreport: {write_report(study.folder)}\nall experiments and runs: {write_index(root)}")
 
 
 def _say(text: str) -> None:

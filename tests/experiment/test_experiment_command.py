@@ -72,7 +72,8 @@ def test_a_report_is_made_of_what_is_there(tmp_path: Path, capsys: pytest.Captur
     assert "✓ ℓ0 rises" in printed
     folder = tmp_path / "runs" / "experiments" / "07_tiny" / "smoke"
     assert (folder / FILE).exists()
-    assert Path(printed.splitlines()[-1]).is_file()
+    for line in printed.splitlines()[-2:]:
+        assert Path(line.partition(": ")[2]).is_file(), line
     assert not Path(loaded.plan.current[0].run_dir).exists()
 
 
