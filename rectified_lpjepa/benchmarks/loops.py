@@ -109,9 +109,9 @@ class BareLoop(Loop):
         with self.autocast():
             if model.view_passes == _JOINT:
                 joint = model(views.images.flatten(0, 1))
-                encoder_VBF, z_VBD = (part.unflatten(0, views.images.shape[:2]) for part in joint)
+                encoder_VBF, _, z_VBD = (part.unflatten(0, views.images.shape[:2]) for part in joint)
             else:
-                encoder_VBF, z_VBD = map(torch.stack, zip(*map(model, views.images), strict=True))
+                encoder_VBF, _, z_VBD = map(torch.stack, zip(*map(model, views.images), strict=True))
             loss = model.objective(z_VBD, z_VBD, seed=model.seed, step=views.number).loss
             loss = loss + sum(self.probe_losses(encoder_VBF, z_VBD, views.labels))
         self.descend(loss)
