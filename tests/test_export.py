@@ -137,12 +137,23 @@ def test_the_card_tells_of_run_and_metrics(save: Save, tmp_path: Path, capsys: p
     (run / "result.json").write_text(json.dumps({"metrics": {"val/sparsity/l0": 0.123456789}, "steps": 0}))
     (run / "evaluation").mkdir()
     for name, hashed in (("knn", sha256), ("linear", "another checkpoint's")):
-        evaluation = {"name": name, "metrics": {f"encoder/{name}/top1": 0.75}, "checkpoint": {"sha256": hashed}}
+        evaluation = {
+            "name": name,
+            "metrics": {f"encoder/{name}/top1": 0.75, "u": None},
+            "checkpoint": {"sha256": hashed},
+        }
         (run / "evaluation" / f"{name}.json").write_text(json.dumps(evaluation))
     main(["export", "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out")])
     assert str(tmp_path / "out" / "README.md") in capsys.readouterr().out
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    for part in (sha256, "0123abcd", "max_epochs: 7", "| val/sparsity/l0 | 0.12346 |", "| encoder/knn/top1 | 0.75 |"):
+    for part in (
+        sha256,
+        "0123abcd",
+        "max_epochs: 7",
+        "| val/sparsity/l0 | 0.12346 |",
+        "| encoder/knn/top1 | 0.75 |",
+        "| u | undefined |",
+    ):
         assert part in text
     assert "linear" not in text.split("## Metrics")[1]
     assert re.search(r"## Licence\n\nNone is stated", text)

@@ -17,7 +17,7 @@ def card(
     model: RectifiedLpJEPA,
     origin: str,
     recipe: Mapping[str, Any],
-    metrics: Mapping[str, Mapping[str, float]],
+    metrics: Mapping[str, Mapping[str, float | None]],
     *,
     onnx: bool,
 ) -> str:
@@ -120,12 +120,13 @@ def _projector_lines(model: RectifiedLpJEPA) -> str:
     )
 
 
-def _metric_tables(metrics: Mapping[str, Mapping[str, float]]) -> str:
+def _metric_tables(metrics: Mapping[str, Mapping[str, float | None]]) -> str:
     if not metrics:
         return "None of this checkpoint are at hand."
     tables = []
     for name, values in metrics.items():
-        rows = "\n".join(f"| {key} | {value:.5g} |" for key, value in values.items())
+        shown = {key: "undefined" if value is None else f"{value:.5g}" for key, value in values.items()}
+        rows = "\n".join(f"| {key} | {value} |" for key, value in shown.items())
         table = f"| metric | value |\n|---|---|\n{rows}"
         tables.append(f"<details><summary>{name}</summary>\n\n{table}\n\n</details>")
     return "\n\n".join(tables)

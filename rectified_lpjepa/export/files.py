@@ -104,9 +104,9 @@ def _recipe(run: Path, model: RectifiedLpJEPA) -> dict[str, Any]:
     return _read_json(run / "identity.json") or {"model": described}
 
 
-def _metrics(run: Path, step: int, sha256: str) -> dict[str, dict[str, float]]:
+def _metrics(run: Path, step: int, sha256: str) -> dict[str, dict[str, float | None]]:
     """Return what was measured of these very weights, by the name of what measured it."""
-    measured: dict[str, dict[str, float]] = {}
+    measured: dict[str, dict[str, float | None]] = {}
     result = _read_json(run / "result.json")
     if result is not None and result["steps"] == step:
         measured["fit"] = result["metrics"]
