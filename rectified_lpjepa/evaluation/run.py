@@ -17,6 +17,7 @@ import timm
 import torch
 
 import rectified_lpjepa
+from rectified_lpjepa.data.folder import UnsplitFolderDataModule
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name
 from rectified_lpjepa.evaluation.extraction import Devices, is_first, said_by_first, say
 from rectified_lpjepa.evaluation.features import Evaluation
@@ -153,7 +154,9 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
         "data": {
             "name": data_name(subject.data),
             "fingerprint": fingerprint(subject.data),
-            "train": len(subject.data.positions("train")),
+            "train": None
+            if isinstance(subject.data, UnsplitFolderDataModule)
+            else len(subject.data.positions("train")),
             "test": len(subject.data.positions("test")),
         },
         "options": _with_defaults(name, options),
