@@ -195,8 +195,10 @@ def test_a_folder_without_splits_is_tested_on_and_never_trained_on(subject: Mode
         evaluate_one(own, "knn", {}, tmp_path)
     evaluate_one(own, "rank", {}, tmp_path)
     assert json.loads((tmp_path / "rank.json").read_text())["data"] | {"fingerprint": 0} == {
-        **{"name": "photos", "fingerprint": 0},
-        **{"train": None, "test": 4},
+        "name": "photos",
+        "fingerprint": 0,
+        "train": None,
+        "test": 4,
     }
 
 
