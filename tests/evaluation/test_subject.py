@@ -259,6 +259,28 @@ def test_timm_models_are_told_apart_by_their_weights() -> None:
         load_timm("resnet51")
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"mean": (0.1, 0.2, 0.3)}, {"std": (0.1, 0.2, 0.3)}, {"input_size": (3, 96, 96)}],
+    ids=["mean", "std", "size"],
+)
+def test_timm_models_of_the_same_weights_are_told_apart_by_their_images(
+    other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = load_timm(TIMM).sha256
+    monkeypatch.setattr(
+        "rectified_lpjepa.evaluation.models.resolve_model_data_config",
+        lambda model: resolve_model_data_config(model) | other,
+    )
+    assert load_timm(TIMM).sha256 != known
+
+
+def test_timm_models_of_the_same_weights_are_told_apart_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda _, **arguments: create(TIMM, **arguments))
+    assert load_timm(TIMM).sha256 != load_timm("test_resnet").sha256
+
+
 def test_features_that_are_not_finite_are_refused(subject: ModelSubject) -> None:
     with torch.no_grad():
         subject.model.network.model.projector[-1].bias[0] = float("nan")
