@@ -257,9 +257,32 @@ class ImageFolderDataModule(TwoViewDataModule):
 
 
 class UnsplitFolderDataModule(ImageFolderDataModule):
-    """Image files in ``root/<class>/``, as ImageNet-R and ObjectNet come: both splits are the whole folder."""
+    """Image files in ``root/<class>/``, as ImageNet-R and ObjectNet come: the test split is the whole folder.
 
-    _folders: ClassVar[dict[Split, str]] = {"train": ".", "test": "."}
+    There is no training split, since it would hold the images that are tested on.
+    """
+
+    _folders: ClassVar[dict[Split, str]] = {"train": ".", "test": "."}  # the names of the classes are those of train
+
+    @property
+    @override
+    def fingerprint(self) -> str:
+        """Beginning of the SHA-256 of the :meth:`manifest` of the folder: the names of the files."""
+        return self.manifest("test")[:FINGERPRINT_LENGTH]
+
+    @override
+    def load(self, split: Split) -> FolderImages:
+        """List the files of the test split.
+
+        Raises:
+            ValueError: the training split is asked for.
+        """
+        if split == "train":
+            raise ValueError(
+                f"{self.root.absolute()} has no folder train, so that all of its images are test images and none can "
+                "be trained on. HINT: split the folder into train/<class>/ and val/<class>/."
+            )
+        return super().load(split)
 
 
 def list_classes(folder: Path, names: list[str]) -> dict[str, list[str]]:

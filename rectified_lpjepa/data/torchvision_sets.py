@@ -138,8 +138,9 @@ class TorchvisionDataModule(TwoViewDataModule):
                 except (RuntimeError, FileNotFoundError) as error:
                     raise FileNotFoundError(
                         f"There is no {self.dataset}, or not all of it, in {Path(self.root).absolute()} ({error}). "
-                        "HINT: download it with `--download true`, or give the folder that holds it in torchvision's "
-                        "layout."
+                        "HINT: let it be downloaded (`evaluate … --download true`, `experiment run … --download`), or "
+                        "name the folder that holds it in torchvision's layout (`evaluate … --root FOLDER`, "
+                        "`experiment run … --datasets FOLDER`)."
                     ) from error
                 files += [os.path.relpath(path, self.root) for path in getattr(part, kind.files)]
                 labels += part._labels

@@ -45,7 +45,7 @@ class DataSource:
 
         Args:
             name: one of :data:`NAMES`, the path of an ``.npz`` file, or that of a folder with ``train/<class>/`` and
-                ``val/<class>/``, or with ``<class>/`` alone, which is then both splits.
+                ``val/<class>/``, or with ``<class>/`` alone, which has a test split only.
             image_size: side of the images in pixels; they are resized to it.
             augmentation: the recipe of views; None for the one of the data set's class.
             seed: of the views.

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -35,7 +37,7 @@ class Model:
         rectified: whether the projector features pass a rectifier.
         seed: of the run.
         path: where the weights come from.
-        sha256: of the checkpoint's file, or of the weights of a timm model.
+        sha256: of the checkpoint's file, or of a timm model's weights, name, image size, mean and standard deviation.
         step: optimiser steps behind the checkpoint; None where that is not known.
     """
 
@@ -152,7 +154,7 @@ def load_timm(name: str, *, pretrained: bool = False, seed: int = 0) -> Model:
         rectified=False,
         seed=seed,
         path=f"timm/{name}",
-        sha256=_sha256_of_weights(model),
+        sha256=_sha256_of_timm(model, [name, height, list(config["mean"]), list(config["std"])]),
         step=None,
     )
 
@@ -163,8 +165,9 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sha256_of_weights(model: nn.Module) -> str:
-    sha256 = hashlib.sha256()
+def _sha256_of_timm(model: nn.Module, settings: list[Any]) -> str:
+    """Hash all that the features of an image depend on: the settings of the model, as plain values, and its weights."""
+    sha256 = hashlib.sha256(json.dumps(settings).encode())
     for name, value in sorted(model.state_dict().items()):
         sha256.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
         sha256.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())

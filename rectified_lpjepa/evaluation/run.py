@@ -17,6 +17,7 @@ import timm
 import torch
 
 import rectified_lpjepa
+from rectified_lpjepa.data.folder import UnsplitFolderDataModule
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name
 from rectified_lpjepa.evaluation.extraction import Devices, is_first, said_by_first, say
 from rectified_lpjepa.evaluation.features import Evaluation
@@ -45,7 +46,8 @@ def evaluate(
 ) -> dict[str, Evaluation]:
     """Evaluate a checkpoint, or a model of timm, and write what is found to ``<out>/<name>.json``.
 
-    What lies there already, of the same weights, data, options and seed, is read and not computed again.
+    What lies there already, of the same weights, data, options, seed and version of this package, is read and not
+    computed again. The data are the subject's and all others that an evaluation opened.
 
     Args:
         checkpoint: a checkpoint of a run; None for a model of timm.
@@ -133,7 +135,7 @@ def open_subject(
 
 
 def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], out: Path) -> tuple[Evaluation, Path]:
-    """Run one evaluation, or read what it found before with the same weights, data, options and seed.
+    """Run one evaluation, or read what it found before of the same weights, data, options, seed and version.
 
     Args:
         subject: what to evaluate.
@@ -153,16 +155,26 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
         "data": {
             "name": data_name(subject.data),
             "fingerprint": fingerprint(subject.data),
-            "train": len(subject.data.positions("train")),
+            "train": None
+            if isinstance(subject.data, UnsplitFolderDataModule)
+            else len(subject.data.positions("train")),
             "test": len(subject.data.positions("test")),
         },
         "options": _with_defaults(name, options),
         "seed": subject.seed,
+        "versions": {
+            "rectified_lpjepa": rectified_lpjepa.__version__,
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+            "timm": timm.__version__,
+            "python": platform.python_version(),
+        },
     }
-    stored = said_by_first(_read(path, identity))
+    stored = said_by_first(_read(path, identity, subject))
     if stored is not None:
         say(f"{name}: already there")
         return stored, path
+    subject.opened.clear()
     start = time.monotonic()
     with full_precision(subject.device):
         found = EVALUATIONS[name](subject, **options)
@@ -172,15 +184,9 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
         "metrics": found.metrics,
         "details": found.details,
         **identity,
+        "others": dict(subject.opened),
         "seconds": round(time.monotonic() - start, 2),
         "hardware": _hardware(subject.device),
-        "versions": {
-            "rectified_lpjepa": rectified_lpjepa.__version__,
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-            "timm": timm.__version__,
-            "python": platform.python_version(),
-        },
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if is_first():
@@ -228,8 +234,8 @@ def _evaluation(record: Mapping[str, Any]) -> Evaluation:
     return Evaluation(record["name"], record["protocol"], metrics, record["details"])
 
 
-def _read(path: Path, identity: Mapping[str, Any]) -> Evaluation | None:
-    """Read a result if it is there, whole, and of these weights, data, options and seed, wherever they lay."""
+def _read(path: Path, identity: Mapping[str, Any], subject: ModelSubject) -> Evaluation | None:
+    """Read a result if it is there, whole, and of what :func:`_decides` selects; the other data are opened again."""
     if not path.is_file():
         return None
     try:
@@ -237,13 +243,28 @@ def _read(path: Path, identity: Mapping[str, Any]) -> Evaluation | None:
     except ValueError as error:
         say(f"{error} It is made anew.")
         return None
-    return _evaluation(record) if _decides(record) == _decides(json.loads(to_json(identity))) else None
+    if _decides(record) != _decides(json.loads(to_json(identity))):
+        return None
+    return _evaluation(record) if _are_unchanged(record.get("others"), subject) else None
 
 
 def _decides(record: Mapping[str, Any]) -> list[Any]:
-    """Select of a record what decides its numbers: weights, data, options and seed, wherever they lay."""
+    """Select of a record what decides its numbers, wherever it lay; the other data sets are compared by themselves."""
     weights, data = record.get("checkpoint", {}).get("sha256"), record.get("data", {}).get("fingerprint")
-    return [weights, data, record.get("options"), record.get("seed")]
+    version = record.get("versions", {}).get("rectified_lpjepa")
+    return [weights, data, record.get("options"), record.get("seed"), version]
+
+
+def _are_unchanged(others: Mapping[str, str] | None, subject: ModelSubject) -> bool:
+    """Say whether the data sets that an evaluation opened are still the same; without a record they may not be."""
+    if others is None:
+        return False
+    try:
+        for name in others:
+            subject.open(name)
+    except (FileNotFoundError, ValueError):
+        return False  # the evaluation itself says what is wrong with them
+    return all(subject.opened[name] == known for name, known in others.items())
 
 
 def _with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,6 +48,9 @@ class ModelSubject:
         source: where named data sets lie.
         devices: where to compute.
         seed: of every draw; None for that of the model's run.
+
+    Attributes:
+        opened: the :func:`fingerprint` of each data set that :meth:`open` has opened, by the name it was asked for.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class ModelSubject:
         self.rectified = model.rectified
         self.seed = model.seed if seed is None else seed
         self.folder = folder
+        self.opened: dict[str, str] = {}
         self._source = source
         self._devices = devices
         self.device: torch.device = devices.trainer(enable_progress_bar=False).strategy.root_device
@@ -140,7 +144,9 @@ class ModelSubject:
             name: path of an ``.npz`` file or of an image folder, or one of
                 :data:`~rectified_lpjepa.evaluation.datasets.NAMES`.
         """
-        return self._source.open(name, image_size=self.model.image_size, seed=self.seed)
+        data = self._source.open(name, image_size=self.model.image_size, seed=self.seed)
+        self.opened[name] = fingerprint(data)
+        return data
 
 
 def _views_loader(data: TwoViewDataModule, *, split: Split, samples: int, draw: int) -> Any:

@@ -114,8 +114,10 @@ def test_the_fingerprint_names_the_data_and_its_files(root: Path) -> None:
 def test_what_is_not_there_is_said_and_nothing_is_downloaded(tmp_path: Path) -> None:
     data = TorchvisionDataModule("food101", str(tmp_path))
     data.prepare_data()
-    with pytest.raises(FileNotFoundError, match=r"There is no food101.*`--download true`"):
+    with pytest.raises(FileNotFoundError, match=r"There is no food101.*HINT") as error:
         data.images("test")
+    for advice in ("evaluate … --download true", "run … --download", "evaluate … --root", "run … --datasets FOLDER"):
+        assert advice in str(error.value)
     with pytest.raises(ValueError, match=r"no data set 'food'\. Choose one of dtd, flowers102, food101, pets"):
         TorchvisionDataModule("food", str(tmp_path))
 

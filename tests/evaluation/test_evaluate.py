@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -67,8 +68,9 @@ def test_it_prints_a_table_and_writes_json(command: Callable[..., str], run: Pat
     assert ["encoder/knn5_cosine/top1", f"{accuracy:.4f}"] in [line.split() for line in printed.splitlines()]
     assert set(record) == {
         *("name", "protocol", "metrics", "details", "options", "seed", "checkpoint", "data", "seconds", "hardware"),
-        *("versions", "time"),
+        *("versions", "time", "others"),
     }
+    assert record["others"] == {}
     assert record["options"] == {"k": 5, "temperature": 0.07, "chunk": 256}
     assert (record["data"]["name"], record["data"]["train"], record["data"]["test"]) == ("digits", 120, 360)
     assert record["checkpoint"]["step"] == 2
@@ -97,6 +99,46 @@ def test_what_is_there_is_not_done_again(
     command("knn", "--k", "4", "--seed", "9")
     assert calls == [20, *[4] * 7]
     assert json.loads(path.read_text())["checkpoint"]["step"] == 3
+
+
+def test_what_was_found_on_data_that_changed_or_by_another_version_is_done_again(
+    command: Callable[..., str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def opens(subject: Subject, to: list[str]) -> Evaluation:
+        sizes = [len(subject.open(name).positions("train")) for name in to]
+        calls.extend(sizes)
+        return Evaluation("transfer", {}, {"encoder/x": float(sum(sizes))})
+
+    monkeypatch.setitem(EVALUATIONS, "transfer", opens)
+    count_calls(monkeypatch, "knn")
+    other, path = run / "other.npz", run / "evaluation" / "transfer.json"
+
+    def write(samples: int) -> None:
+        images, labels = np.zeros((samples, 8, 8), np.uint8), np.arange(samples) % 2
+        np.savez(other, x_train=images, y_train=labels, x_test=images, y_test=labels)
+
+    write(4)
+    command("transfer", "--to", f"[{other}]")
+    assert "already there" in command("transfer", "--to", f"[{other}]")
+    write(6)
+    assert "already there" not in command("transfer", "--to", f"[{other}]")
+    assert "already there" in command("transfer", "--to", f"[{other}]")
+    assert calls == [4, 6]
+    assert list(json.loads(path.read_text())["others"]) == [str(other)]
+
+    record = json.loads(path.read_text())
+    del record["others"]
+    path.write_text(json.dumps(record))
+    command("transfer", "--to", f"[{other}]")
+    with monkeypatch.context() as context:
+        context.setattr(run_module.rectified_lpjepa, "__version__", "0.0.0")
+        command("transfer", "--to", f"[{other}]")
+    assert calls == [4, 6, 6, 6]
+    other.unlink()
+    with pytest.raises(SystemExit):
+        command("transfer", "--to", f"[{other}]")
 
 
 def test_what_is_not_finite_is_null_in_json_and_read_as_nan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import timm
 import torch
 import yaml
+from PIL import Image
 from timm.data import resolve_model_data_config
 from tiny_jepa import DIM, digits, quiet_trainer, tiny_model
 
@@ -18,6 +20,7 @@ from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name
 from rectified_lpjepa.evaluation.extraction import Devices, with_channels
 from rectified_lpjepa.evaluation.models import load_checkpoint, load_timm
+from rectified_lpjepa.evaluation.run import evaluate_one
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 
@@ -177,6 +180,28 @@ def test_names_of_data_sets(tmp_path: Path, colours: Path) -> None:
         source.open(str(tmp_path / "no.npz"), image_size=8).positions("train")
 
 
+def test_a_folder_without_splits_is_tested_on_and_never_trained_on(subject: ModelSubject, tmp_path: Path) -> None:
+    for number in range(4):
+        folder = tmp_path / "photos" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (60 * number, 0, 0)).save(folder / f"{number}.png")
+    data = subject.open(str(tmp_path / "photos"))
+    data.num_workers = 0
+    assert subject.features("test", data).labels.tolist() == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match=r"photos has no folder train.*HINT: split the folder into train/<class>/"):
+        subject.features("train", data)
+    own = ModelSubject(subject.model, data, tmp_path / "features", devices=DEVICES)
+    with pytest.raises(ValueError, match="has no folder train"):
+        evaluate_one(own, "knn", {}, tmp_path)
+    evaluate_one(own, "rank", {}, tmp_path)
+    assert json.loads((tmp_path / "rank.json").read_text())["data"] | {"fingerprint": 0} == {
+        "name": "photos",
+        "fingerprint": 0,
+        "train": None,
+        "test": 4,
+    }
+
+
 def test_a_checkpoint_that_is_none_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         load_checkpoint(tmp_path / "no.ckpt")
@@ -232,6 +257,28 @@ def test_timm_models_are_told_apart_by_their_weights() -> None:
     assert len(hashes) == 2
     with pytest.raises(ValueError, match=r"timm has no model 'resnet51'. HINT: Near names: .*resnet50"):
         load_timm("resnet51")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"mean": (0.1, 0.2, 0.3)}, {"std": (0.1, 0.2, 0.3)}, {"input_size": (3, 96, 96)}],
+    ids=["mean", "std", "size"],
+)
+def test_timm_models_of_the_same_weights_are_told_apart_by_their_images(
+    other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = load_timm(TIMM).sha256
+    monkeypatch.setattr(
+        "rectified_lpjepa.evaluation.models.resolve_model_data_config",
+        lambda model: resolve_model_data_config(model) | other,
+    )
+    assert load_timm(TIMM).sha256 != known
+
+
+def test_timm_models_of_the_same_weights_are_told_apart_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda _, **arguments: create(TIMM, **arguments))
+    assert load_timm(TIMM).sha256 != load_timm("test_resnet").sha256
 
 
 def test_features_that_are_not_finite_are_refused(subject: ModelSubject) -> None:
