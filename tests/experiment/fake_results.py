@@ -186,7 +186,7 @@ def _evaluations(law: Any, l0: float, target: float, random: np.random.Generator
         "knn": {"metrics": {"encoder/knn20_cosine/top1": 0.12 + 0.01 * random.normal()}, "details": {}},
         "rank": {
             "protocol": {"samples": _SAMPLES},
-            "metrics": {},
+            "metrics": {"projector/rank/rankme": 0.9 * _WIDTH},
             "details": {
                 "projector": {
                     "eigenvalues": spectra[0].tolist(),

@@ -65,7 +65,7 @@ def test_an_experiment_is_trained_evaluated_and_reported_once(
     assert 0 < rectified[L0] < 1
     # The encoder is the same one.
     assert dense["knn/encoder/knn5_cosine/top1"] == rectified["knn/encoder/knn5_cosine/top1"]
-    assert Path(printed.splitlines()[-1]).is_file()
+    assert all(Path(line.partition(": ")[2]).is_file() for line in printed.splitlines()[-2:])
 
     files = [*folder.rglob("evaluation/*.json"), *folder.rglob("result.json")]
     before = {file: file.stat().st_mtime_ns for file in files}

@@ -100,7 +100,9 @@ class Results:
         return self.folder / point.run_dir
 
     def evaluation(self, point: Point, name: str) -> Mapping[str, Any] | None:
-        """Return what an evaluation of a point wrote, None if it has not been made."""
+        """Return what an evaluation of a point wrote, None if none of its metrics is among the point's."""
+        if not any(metric.startswith(f"{name}/") for metric in point.metrics):
+            return None
         return _json(self.run_dir(point) / "evaluation" / f"{name}.json")
 
     def summary(self, point: Point) -> Mapping[str, Any]:
