@@ -11,6 +11,7 @@ import pytest
 from studies import ACCURACY, L0, finished, profile, write_experiment
 from sweeps import MU
 
+from rectified_lpjepa import source
 from rectified_lpjepa.evaluation.run import with_defaults
 from rectified_lpjepa.experiment.stored import stored_metrics
 from rectified_lpjepa.experiment.study import FILE, Study
@@ -108,6 +109,17 @@ def test_data_sets_that_were_made_may_lie_elsewhere(tmp_path: Path) -> None:
     no_checkpoint = tmp_path / "last.ckpt"
     assert stored_metrics(path, "ood", asked, checkpoint=no_checkpoint, datasets=["photo_patches"]) == {"x": 1.0}
     assert stored_metrics(path, "ood", asked, checkpoint=no_checkpoint) == {}
+
+
+def test_the_commits_of_the_runs_are_told_beside_that_of_the_report(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    for entry, commit in zip(finished(study).plan.current, ("b", "a", "b", None), strict=True):
+        file = Path(entry.run_dir) / "result.json"
+        if commit is not None:
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": commit}))
+    study.write()
+    assert written(study)["commit"] == "a, b, unknown"
+    assert written(study)["report_commit"] == source.commit()
 
 
 def test_only_finished_runs_are_told_of(tmp_path: Path) -> None:

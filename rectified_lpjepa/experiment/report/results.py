@@ -35,7 +35,8 @@ class Results:
         columns: of the table.
         figures: of the report.
         conditions: what was expected, and whether it is so.
-        commit: of the code.
+        commit: of the code that the runs were trained with; several with commas between them.
+        report_commit: of the code that wrote ``experiment.json``.
         date: of the last change.
         hardware: that it ran on.
         command: that repeats it.
@@ -55,6 +56,7 @@ class Results:
     figures: Sequence[Figure] = ()
     conditions: Sequence[Verdict] = ()
     commit: str | None = None
+    report_commit: str | None = None
     date: str | None = None
     hardware: str | None = None
     command: str | None = None
