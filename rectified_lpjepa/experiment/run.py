@@ -25,7 +25,8 @@ from rectified_lpjepa.networks.rectifiers import RECTIFIERS
 from rectified_lpjepa.sweep import launch
 from rectified_lpjepa.sweep.yaml_file import nearest
 
-_FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # NumPy's LinAlgError is a ValueError
+# NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
+_FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 """What may be wrong with one run or evaluation; the others are evaluated all the same."""
 _SIGNAL = 128  # and above: the exit code of a process that was stopped by a signal
 
