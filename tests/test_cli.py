@@ -21,6 +21,7 @@ from rectified_lpjepa.cli import CLI
 from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.main import main
 from rectified_lpjepa.objectives import RDMReg
+from rectified_lpjepa.source import commit
 
 TINY = """
 seed_everything: 3
@@ -97,6 +98,7 @@ def test_a_run_leaves_everything_in_its_directory_and_validates_to_the_same_numb
 
     result = json.loads((directory / "result.json").read_text())
     assert (result["epochs"], result["steps"]) == (2, 6)
+    assert result["commit"] == commit()
     logged = {key: value for key, value in result["metrics"].items() if key.startswith("val/")}
     last = [row for row in rows(directory) if row["val/sparsity/l0"]][-1]
     assert {key: float(last[key]) for key in logged} == pytest.approx(logged)

@@ -18,6 +18,7 @@ from typing_extensions import override
 import rectified_lpjepa
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.remarks import start_remarks, told
+from rectified_lpjepa.source import commit
 
 _ROWS = (
     ("encoder probe, top-1", "probe_encoder/top1", "{:.2%}"),
@@ -58,6 +59,7 @@ class RunSummary(pl.Callback):
 
     def __init__(self) -> None:
         self.started = False
+        self._commit = commit()  # now: another may be checked out when the run ends
         self._seconds = 0.0
         self._since = 0.0
 
@@ -115,6 +117,7 @@ class RunSummary(pl.Callback):
             "steps": trainer.global_step,
             "seconds": round(self._elapsed(), 1),
             "hardware": _hardware(trainer),
+            "commit": self._commit,
             "versions": {
                 "rectified_lpjepa": rectified_lpjepa.__version__,
                 "torch": torch.__version__,

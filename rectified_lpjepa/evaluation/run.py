@@ -76,7 +76,7 @@ def evaluate(
             or does not apply.
     """
     for name, options in evaluations.items():
-        _with_defaults(name, options)
+        with_defaults(name, options)
     subject, out = open_subject(
         checkpoint,
         model=model,
@@ -160,7 +160,7 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
             else len(subject.data.positions("train")),
             "test": len(subject.data.positions("test")),
         },
-        "options": _with_defaults(name, options),
+        "options": with_defaults(name, options),
         "seed": subject.seed,
         "versions": {
             "rectified_lpjepa": rectified_lpjepa.__version__,
@@ -216,10 +216,16 @@ def read_evaluation(path: Path) -> Evaluation:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged.
     """
-    return _evaluation(_load(path))
+    return _evaluation(read_record(path))
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """Read all that stands in the file of an evaluation; a number that was not finite is None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
     try:
         record = json.loads(path.read_text())
         assert isinstance(record["metrics"], dict)
@@ -239,7 +245,7 @@ def _read(path: Path, identity: Mapping[str, Any], subject: ModelSubject) -> Eva
     if not path.is_file():
         return None
     try:
-        record = _load(path)
+        record = read_record(path)
     except ValueError as error:
         say(f"{error} It is made anew.")
         return None
@@ -267,7 +273,7 @@ def _are_unchanged(others: Mapping[str, str] | None, subject: ModelSubject) -> b
     return all(subject.opened[name] == known for name, known in others.items())
 
 
-def _with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Bind the options of an evaluation to its parameters.
 
     Raises:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -24,6 +25,9 @@ from rectified_lpjepa.networks.rectifiers import RECTIFIERS
 from rectified_lpjepa.sweep import launch
 from rectified_lpjepa.sweep.yaml_file import nearest
 
+# NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
+_FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+"""What may be wrong with one run or evaluation; the others are evaluated all the same."""
 _SIGNAL = 128  # and above: the exit code of a process that was stopped by a signal
 
 
@@ -80,18 +84,23 @@ def evaluate_finished(study: Study, source: DataSource) -> int:
     """Evaluate the finished runs; what is there already is not done again.
 
     Returns:
-        0, or 1 where an evaluation failed; the others are made all the same.
+        0, or 1 where a checkpoint could not be read or an evaluation failed; the others are made all the same.
     """
     made = make_datasets(study.profile.datasets, study.folder / "datasets")
     failed = 0
     variants = list(study.finished(study.load())) if study.profile.evaluations else []
     for number, variant in enumerate(variants, 1):
         _say(f"evaluating {number}/{len(variants)}: {variant.directory.relative_to(study.folder.absolute())}")
-        subject = _subject(variant, source)
+        try:
+            subject = _subject(variant, source)
+        except _FAILURES as error:
+            failed = 1
+            _say(f"error: {variant.checkpoint}: {error}", sys.stderr)
+            continue
         for name, options in study.profile.evaluations.items():
             try:
                 evaluate_one(subject, name, _with_paths(options, made), variant.directory / "evaluation")
-            except (ValueError, FileNotFoundError) as error:
+            except _FAILURES as error:
                 failed = 1
                 _say(f"error: {name}: {error}", sys.stderr)
     return failed

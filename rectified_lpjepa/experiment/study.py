@@ -23,6 +23,7 @@ from rectified_lpjepa.experiment.file import (
     read_experiment,
 )
 from rectified_lpjepa.experiment.groups import Group, Point, grouped, matches
+from rectified_lpjepa.experiment.stored import stored_metrics
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.loggers import logged_values
 from rectified_lpjepa.remarks import remarks, start_remarks
@@ -162,9 +163,10 @@ class Study:
             losses = logged_values(Path(entry.run_dir), "train/loss")
         else:
             values[POST_HOC] = variant.post_hoc.rectifier
-        for name in self.profile.evaluations:
-            found = _read(variant.directory / "evaluation" / f"{name}.json").get("metrics", {})
-            measured |= {f"{name}/{metric}": value for metric, value in found.items() if value is not None}
+        for name, options in self.profile.evaluations.items():
+            path = variant.directory / "evaluation" / f"{name}.json"
+            found = stored_metrics(path, name, options, checkpoint=variant.checkpoint, datasets=self.profile.datasets)
+            measured |= {f"{name}/{metric}": value for metric, value in found.items()}
         setting = ", ".join(f"{name}={shown(value)}" for name, value in values.items())
         return Point(
             id=entry.id + ("" if variant.post_hoc is None else f",{POST_HOC}={variant.post_hoc.rectifier}"),
@@ -190,7 +192,8 @@ class Study:
             "title": self.experiment.title,
             "question": self.experiment.question.strip(),
             "profile": self.profile_name,
-            "commit": commit(),
+            "commit": ", ".join(sorted({result.get("commit", "unknown") for result in results})),
+            "report_commit": commit(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "hardware": ", ".join(dict.fromkeys(result["hardware"] for result in results)),
             "command": self.command,

@@ -63,6 +63,7 @@ def write_experiment(
         "question": "Does the measured ℓ0 follow μ and p, and where does the accuracy fall off a cliff?",
         "profile": "cpu",
         "commit": "0123abc",
+        "report_commit": "4567def",
         "date": "2026-01-02T03:04:05+00:00",
         "hardware": "1 process(es) × 2 threads, x86_64",
         "command": "rectified-lpjepa experiment run 02_sparsity --profile cpu",
@@ -186,7 +187,7 @@ def _evaluations(law: Any, l0: float, target: float, random: np.random.Generator
         "knn": {"metrics": {"encoder/knn20_cosine/top1": 0.12 + 0.01 * random.normal()}, "details": {}},
         "rank": {
             "protocol": {"samples": _SAMPLES},
-            "metrics": {},
+            "metrics": {"projector/rank/rankme": 0.9 * _WIDTH},
             "details": {
                 "projector": {
                     "eigenvalues": spectra[0].tolist(),

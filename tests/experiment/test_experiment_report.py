@@ -56,6 +56,7 @@ def test_says_question_verdicts_and_facts(whole):
         "?cannot be said: past the cliff",
         "20, 10 settings, 57 min of training",
         "0123abc",
+        "4567def",
         "2026-01-02 03:04 UTC",
         "torch 2.11.0",
         "rectified-lpjepa experiment run 02_sparsity --profile cpu",

@@ -86,6 +86,30 @@ def test_a_score_and_a_set_can_be_chosen(results):
     assert [axes.get_title("left") for axes in drawing.figure.axes] == ["noise: AUROC 0.910"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "what"),
+    [
+        ("ood/projector/l0_vs_photo_patches/auroc", "l0 of the projector against photo_patches"),
+        ("ood/projector/msp_vs_errors/auroc", "msp of the projector against errors"),
+        ("ood/encoder/l0_vs_noise/auroc", "l0 of the encoder against noise"),
+    ],
+)
+def test_a_set_score_or_feature_that_was_not_measured_is_said_to_be_missing(results, metric, what):
+    with pytest.raises(NothingToDrawError, match=f"`ood` has not measured {what}"):
+        draw(results, Figure("score_histogram", metric=metric))
+
+
+def test_a_collapsed_model_has_no_spectrum(results):
+    def collapse(content):
+        found = content["details"]["projector"]
+        found["eigenvalues"] = [0.0] * len(found["eigenvalues"])
+
+    restore = change_evaluation(results, "rank", collapse)
+    with pytest.raises(NothingToDrawError, match="every eigenvalue of the projector's covariance is zero"):
+        draw(results, Figure("spectrum"))
+    restore()
+
+
 def test_errors_are_told_from_the_other_test_samples(results):
     (drawing,) = draw(results, Figure("score_histogram", where={"p": 2.0, "mu": 0.0}))
     counts = results.evaluation(results.points[1], "ood")["details"]["histograms"]["projector"]["l0"]
@@ -107,7 +131,7 @@ def test_numbers_that_are_not_defined(results):
         if kind == "score_histogram":
             assert "AUROC nan" in draw(results, Figure(kind))[0].figure.axes[0].get_title("left")
         else:
-            with pytest.raises(NothingToDrawError, match=f"`{evaluation}` found nothing to draw"):
+            with pytest.raises(NothingToDrawError, match=f"`{evaluation}`"):
                 draw(results, Figure(kind))
         restore()
 

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from studies import finished, profile, write_experiment
 
-from rectified_lpjepa.experiment.study import FILE, Study
+from rectified_lpjepa.evaluation.datasets import DataSource
+from rectified_lpjepa.evaluation.models import load_checkpoint
+from rectified_lpjepa.experiment.run import evaluate_finished
+from rectified_lpjepa.experiment.study import FILE, Study, Variant
 from rectified_lpjepa.main import main
 
 BASE = """
@@ -61,7 +65,7 @@ def test_an_experiment_is_trained_evaluated_and_reported_once(
     assert 0 < rectified[L0] < 1
     # The encoder is the same one.
     assert dense["knn/encoder/knn5_cosine/top1"] == rectified["knn/encoder/knn5_cosine/top1"]
-    assert Path(printed.splitlines()[-1]).is_file()
+    assert all(Path(line.partition(": ")[2]).is_file() for line in printed.splitlines()[-2:])
 
     files = [*folder.rglob("evaluation/*.json"), *folder.rglob("result.json")]
     before = {file: file.stat().st_mtime_ns for file in files}
@@ -92,6 +96,37 @@ def test_what_cannot_be_evaluated_is_refused_before_training(
     study = Study.open(str(experiment_file(tmp_path, **changed)), "smoke", str(tmp_path / "runs"))
     with pytest.raises(ValueError, match=message):
         check_evaluations(study)
+
+
+def test_a_damaged_checkpoint_is_said_and_the_other_runs_are_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = []
+
+    def subject_of(variant: Variant, _: DataSource) -> Variant:
+        if variant.entry.seed == 0:
+            load_checkpoint(variant.checkpoint)
+        return variant
+
+    def evaluate_one(subject: Variant, *_: Any) -> None:
+        made.append(subject.entry.id)
+        if len(made) == 1:
+            torch.linalg.cholesky(-torch.eye(2))
+
+    monkeypatch.setattr("rectified_lpjepa.experiment.run._subject", subject_of)
+    monkeypatch.setattr("rectified_lpjepa.experiment.run.evaluate_one", evaluate_one)
+    file = write_experiment(tmp_path, profiles=profile(evaluations={"knn": {}}))
+    study = Study.open(str(file), "smoke", str(tmp_path / "runs"))
+    loaded = finished(study)
+    for entry in loaded.plan.current:
+        checkpoint = Path(entry.run_dir) / "checkpoints" / "last.ckpt"
+        checkpoint.parent.mkdir()
+        checkpoint.write_bytes(b"cut off")
+    assert evaluate_finished(study, DataSource()) == 1
+    assert made == [entry.id for entry in loaded.plan.current if entry.seed == 1]
+    said = capsys.readouterr().err
+    assert said.count("last.ckpt") >= 2
+    assert said.count("error: knn: linalg.cholesky") == 1
 
 
 def test_an_evaluation_that_fails_is_said_and_the_others_are_made(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 from studies import ACCURACY, L0, finished, profile, write_experiment
 from sweeps import MU
 
+from rectified_lpjepa import source
+from rectified_lpjepa.evaluation.run import with_defaults
+from rectified_lpjepa.experiment.stored import stored_metrics
 from rectified_lpjepa.experiment.study import FILE, Study
 from rectified_lpjepa.experiment.summary import summary
 
@@ -23,14 +27,20 @@ def written(study: Study) -> dict[str, Any]:
     return content
 
 
+def write_evaluation(run: Path, metrics: dict[str, float | None], sha256: str = "", **options: Any) -> None:
+    """Leave what an evaluation by kNN leaves in the directory of a run."""
+    record = {"metrics": metrics, "options": with_defaults("knn", options), "checkpoint": {"sha256": sha256}}
+    (run / "evaluation").mkdir(parents=True, exist_ok=True)
+    (run / "evaluation" / "knn.json").write_text(json.dumps(record))
+
+
 def test_the_file_of_an_experiment_holds_what_a_report_needs(tmp_path: Path) -> None:
     labels = [{"label": "zero", "where": {"mu": 0}}]
     evaluations = {"knn": {}, "rank": {}}
     study = opened(tmp_path, {"data.init_args.path": "a.npz"}, labels=labels, profiles=profile(evaluations=evaluations))
     loaded = finished(study)
     first = Path(loaded.plan.current[0].run_dir)
-    (first / "evaluation").mkdir()
-    (first / "evaluation" / "knn.json").write_text(json.dumps({"metrics": {"encoder/knn20/top1": 0.7, "x": None}}))
+    write_evaluation(first, {"encoder/knn20/top1": 0.7, "x": None})
     (first / "csv").mkdir()
     (first / "csv" / "metrics.csv").write_text("step,train/loss,val/x\n1,2.0,\n1,,3\n2,4.0,\n")
 
@@ -67,6 +77,51 @@ def test_the_file_of_an_experiment_holds_what_a_report_needs(tmp_path: Path) -> 
     ]
 
 
+def test_an_evaluation_of_other_weights_or_with_other_options_does_not_count(tmp_path: Path) -> None:
+    study = opened(tmp_path, profiles=profile(evaluations={"knn": {"k": 5}}))
+    run = Path(finished(study).plan.current[0].run_dir)
+
+    def found() -> float | None:
+        study.write()
+        value: float | None = written(study)["points"][0]["metrics"].get("knn/top1")
+        return value
+
+    write_evaluation(run, {"top1": 0.7}, "0", k=5)
+    assert found() == 0.7
+    write_evaluation(run, {"top1": 0.7}, "0", k=20)
+    assert found() is None
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"weights")
+    write_evaluation(run, {"top1": 0.7}, hashlib.sha256(b"weights").hexdigest(), k=5)
+    assert found() == 0.7
+    checkpoint.write_bytes(b"other weights")
+    assert found() is None
+    (run / "evaluation" / "knn.json").write_text("cut o")
+    assert found() is None
+
+
+def test_data_sets_that_were_made_may_lie_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "ood.json"
+    options = with_defaults("ood", {"against": ["elsewhere/datasets/photo_patches.npz"]})
+    path.write_text(json.dumps({"metrics": {"x": 1.0}, "options": options}))
+    asked = {"against": ["photo_patches"]}
+    no_checkpoint = tmp_path / "last.ckpt"
+    assert stored_metrics(path, "ood", asked, checkpoint=no_checkpoint, datasets=["photo_patches"]) == {"x": 1.0}
+    assert stored_metrics(path, "ood", asked, checkpoint=no_checkpoint) == {}
+
+
+def test_the_commits_of_the_runs_are_told_beside_that_of_the_report(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    for entry, commit in zip(finished(study).plan.current, ("b", "a", "b", None), strict=True):
+        file = Path(entry.run_dir) / "result.json"
+        if commit is not None:
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": commit}))
+    study.write()
+    assert written(study)["commit"] == "a, b, unknown"
+    assert written(study)["report_commit"] == source.commit()
+
+
 def test_only_finished_runs_are_told_of(tmp_path: Path) -> None:
     study = opened(tmp_path)
     study.write()
@@ -86,8 +141,7 @@ def test_a_run_is_evaluated_once_more_with_another_rectifier(tmp_path: Path) -> 
     variants = list(study.finished(study.load()))
     assert [variant.post_hoc is None for variant in variants] == [True, False, True]
     assert variants[0].checkpoint == variants[1].checkpoint
-    (variants[1].directory / "evaluation").mkdir(parents=True)
-    (variants[1].directory / "evaluation" / "knn.json").write_text(json.dumps({"metrics": {"top1": 0.3}}))
+    write_evaluation(variants[1].directory, {"top1": 0.3})
     study.write()
     plain, post_hoc, _ = written(study)["points"]
     assert (plain["label"], post_hoc["label"]) == ("as it is", "post hoc")

@@ -27,6 +27,8 @@ def spectrum(results: Results, figure: Figure) -> list[Drawing]:
     for content, name in _of_each_setting(results, "rank"):
         found = content["details"][feature]
         values, (low, high) = found["eigenvalues"], found["marchenko_pastur"]
+        if max(values) <= 0:
+            continue  # all features are constant
         predicted = found.get("eigenvalues_target", ())
         # The edges are v (1 ∓ r)² for the variance v of the target.
         ratio = math.sqrt(len(values) / (content["protocol"]["samples"] - 1))
@@ -40,7 +42,7 @@ def spectrum(results: Results, figure: Figure) -> list[Drawing]:
                 "Zero RDMReg along all eigenvectors would make every eigenvalue the target's variance.",
             )
         )
-    return drawings
+    return _some(drawings, f"every eigenvalue of the {feature}'s covariance is zero: the features are constant")
 
 
 def qq(results: Results, _: Figure) -> list[Drawing]:
@@ -63,7 +65,7 @@ def qq(results: Results, _: Figure) -> list[Drawing]:
                 "Where the points follow the dashed diagonal the unit is generalised Gaussian; p̂ is its fitted shape.",
             )
         )
-    return _some(drawings, "distribution")
+    return _some(drawings, "`distribution` found all features before the rectifier to be constant")
 
 
 def activity_per_class(results: Results, figure: Figure) -> list[Drawing]:
@@ -86,7 +88,7 @@ def activity_per_class(results: Results, figure: Figure) -> list[Drawing]:
                 f"{l0[sparsest]:.3f} (class {sparsest}).",
             )
         )
-    return _some(drawings, "sparsity")
+    return _some(drawings, "`sparsity` was measured on data without classes")
 
 
 def score_histogram(results: Results, figure: Figure) -> list[Drawing]:
@@ -100,8 +102,10 @@ def score_histogram(results: Results, figure: Figure) -> list[Drawing]:
         score, _, only = figure.metric.split("/")[-2].partition("_vs_")
     drawings = []
     for content, name in _of_each_setting(results, "ood"):
-        counts = content["details"]["histograms"][feature][score]
-        sets = [only] if only else [each for each in counts if each not in ("edges", "test")]
+        counts = content["details"]["histograms"].get(feature, {}).get(score, {})
+        sets = [each for each in counts if each not in ("edges", "test") and only in ("", each)]
+        if not sets:
+            continue  # not measured, such as errors on data without labels
         panels = []
         for each in sets:
             # Errors are among the test samples, and what they are told from is the rest of these.
@@ -117,7 +121,7 @@ def score_histogram(results: Results, figure: Figure) -> list[Drawing]:
                 "Usual are the test samples. Errors are those that a linear probe gets wrong, against the others.",
             )
         )
-    return drawings
+    return _some(drawings, f"`ood` has not measured {score} of the {feature}" + (f" against {only}" if only else ""))
 
 
 def _feature(figure: Figure) -> str:
@@ -125,9 +129,9 @@ def _feature(figure: Figure) -> str:
     return next((part for part in (figure.metric or "").split("/") if part in _FEATURES), "projector")
 
 
-def _some(drawings: list[Drawing], evaluation: str) -> list[Drawing]:
+def _some(drawings: list[Drawing], reason: str) -> list[Drawing]:
     if not drawings:
-        raise NothingToDrawError(f"`{evaluation}` found nothing to draw")
+        raise NothingToDrawError(reason)
     return drawings
 
 

@@ -143,7 +143,8 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     facts = {
         "runs": f"{len(seconds)}, {len(results.groups)} settings, {_duration(sum(seconds))} of training",
         "hardware": results.hardware,
-        "commit": results.commit,
+        "commit of the runs": results.commit,
+        "commit of the report": results.report_commit,
         "versions": versions,
         "date": date(results.date),
     }

@@ -35,7 +35,8 @@ class Results:
         columns: of the table.
         figures: of the report.
         conditions: what was expected, and whether it is so.
-        commit: of the code.
+        commit: of the code that the runs were trained with; several with commas between them.
+        report_commit: of the code that wrote ``experiment.json``.
         date: of the last change.
         hardware: that it ran on.
         command: that repeats it.
@@ -55,6 +56,7 @@ class Results:
     figures: Sequence[Figure] = ()
     conditions: Sequence[Verdict] = ()
     commit: str | None = None
+    report_commit: str | None = None
     date: str | None = None
     hardware: str | None = None
     command: str | None = None
@@ -100,7 +102,9 @@ class Results:
         return self.folder / point.run_dir
 
     def evaluation(self, point: Point, name: str) -> Mapping[str, Any] | None:
-        """Return what an evaluation of a point wrote, None if it has not been made."""
+        """Return what an evaluation of a point wrote, None if none of its metrics is among the point's."""
+        if not any(metric.startswith(f"{name}/") for metric in point.metrics):
+            return None
         return _json(self.run_dir(point) / "evaluation" / f"{name}.json")
 
     def summary(self, point: Point) -> Mapping[str, Any]:
