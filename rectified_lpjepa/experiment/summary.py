@@ -8,6 +8,7 @@ from rectified_lpjepa.experiment.intervals import interval
 from rectified_lpjepa.experiment.study import Findings
 from rectified_lpjepa.sweep.status import aligned
 
+_NAMED = 3  # results of one source that are named; of more, the first and the last
 _SIGNS = {True: "✓", False: "✗", None: "?"}
 
 
@@ -19,9 +20,20 @@ def summary(findings: Findings) -> str:
         parts.append(f"{findings.state}; mean ± 95 % interval over seeds\n{_table(findings)}")
     else:
         parts.append(findings.state)
-    parts += [f"{row.mark} {row.label}: {row.source}" for row in findings.published]
+    parts.append(_sources(findings.published))
     parts.append("\n".join(f"{_SIGNS[one.holds]} {one.text}\n    {one.measured}" for one in findings.verdicts))
     return "\n\n".join(part for part in parts if part)
+
+
+def _sources(rows: list[Published]) -> str:
+    """Say once for each source which results come from it."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        labels.setdefault((row.mark, row.source), []).append(row.label)
+    return "\n".join(
+        f"{mark} {', '.join(names) if len(names) <= _NAMED else f'{names[0]} … {names[-1]}'}: {source}"
+        for (mark, source), names in labels.items()
+    )
 
 
 def is_beside(row: Published, group: Group) -> bool:
