@@ -12,6 +12,10 @@ import pytest
 from jsonargparse import capture_parser
 
 from rectified_lpjepa.cli import CLI
+from rectified_lpjepa.evaluation.command import make_parser
+from rectified_lpjepa.experiment.command import parse as parse_experiment
+from rectified_lpjepa.experiment.study import Study
+from rectified_lpjepa.export.command import parse as parse_export
 from rectified_lpjepa.main import main
 from rectified_lpjepa.sweep.command import parse
 from rectified_lpjepa.sweep.file import read_sweep
@@ -47,6 +51,15 @@ def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
     elif program == "rectified-lpjepa" and arguments[0] == "sweep":
         file = ROOT / parse(arguments[1:]).file
         assert read_sweep(file).expand(file.parent)
+    elif program == "rectified-lpjepa" and arguments[0] == "evaluate":
+        assert make_parser(arguments[1]).parse_args(arguments[2:])
+    elif program == "rectified-lpjepa" and arguments[0] == "export":
+        assert parse_export(arguments[1:])
+    elif program == "rectified-lpjepa" and arguments[0] == "experiment":
+        monkeypatch.chdir(ROOT)
+        given = parse_experiment(arguments[1:])
+        if given.command != "list":
+            Study.open(given.name, given.profile, given.root, dict(given.set or []))
     elif program == "rectified-lpjepa":
 
         def stop(cli: CLI) -> None:
