@@ -66,10 +66,11 @@ def test_lists_runs_with_what_they_reached(root, page):
     assert sorted(row["state"] for row in found.values()) == ["damaged", *["finished"] * 3, "not finished"]
 
 
-def test_numbers_are_sorted_by_their_values(page):
-    for cell in page.elements("td"):
-        if cell["class"] == "number" and cell["data-value"]:
-            float(cell["data-value"])
+def test_numbers_are_sorted_by_their_values(root, page):
+    cells = [cell["data-value"] for cell in page.elements("td") if cell["class"] == "number" and cell["data-value"]]
+    values = [float(cell) for cell in cells]
+    (result,) = root.glob("experiments/02_sparsity/cpu/points/p=2,mu=-2,seed=0_*/result.json")
+    assert json.loads(result.read_text())["metrics"]["val/sparsity/l0_target"] in values
 
 
 def test_each_table_can_be_sorted_and_filtered(root, page):
