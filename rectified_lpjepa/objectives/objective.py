@@ -28,7 +28,16 @@ class Objective(nn.Module, ABC):
     """
 
     @abstractmethod
-    def forward(self, z: Tensor, gathered: Tensor, *, seed: int, step: int, shard: Shard = Shard()) -> ObjectiveOutput:
+    def forward(
+        self,
+        z: Tensor,
+        gathered: Tensor,
+        *,
+        seed: int,
+        step: int,
+        shard: Shard = Shard(),
+        labels: Tensor | None = None,
+    ) -> ObjectiveOutput:
         """Compute the loss.
 
         Args:
@@ -39,6 +48,8 @@ class Objective(nn.Module, ABC):
             step: number of the step, 0-based.
             shard: this process's share: of the work on the gathered features, which may be all of it on every process,
                 or, where nothing is gathered, of the batch.
+            labels: int64 (B,) of this process's samples, -1 for a sample without one: only for a loss that is
+                supervised, as an upper bound.
         """
 
     @property
@@ -53,8 +64,8 @@ class Objective(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def law(self) -> Law:
-        """The distribution that each feature is asked to follow: theory beside the measurements."""
+    def law(self) -> Law | None:
+        """The distribution that each feature is asked to follow: theory beside the measurements; None for no law."""
 
     @abstractmethod
     def description(self) -> dict[str, str | int | float]:

@@ -74,7 +74,16 @@ class RDMReg(Objective):
         self.matching = matching
 
     @override
-    def forward(self, z: Tensor, gathered: Tensor, *, seed: int, step: int, shard: Shard = Shard()) -> ObjectiveOutput:
+    def forward(
+        self,
+        z: Tensor,
+        gathered: Tensor,
+        *,
+        seed: int,
+        step: int,
+        shard: Shard = Shard(),
+        labels: Tensor | None = None,
+    ) -> ObjectiveOutput:
         difference = invariance(z)
         if self.needs_gathering:
             self._check_gathered(z, gathered, shard)
