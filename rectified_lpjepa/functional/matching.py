@@ -21,7 +21,7 @@ def match_(values_NVB: Tensor, targets_NB: Tensor) -> Tensor:
 
     Args:
         values_NVB: values, float32 or float64, contiguous; changed in place.
-        targets_NB: target values of the same dtype; sorted in place.
+        targets_NB: target values of the same dtype, or (1, B) for all problems; sorted in place.
 
     Returns:
         Sum of the squared differences, float64 scalar on the same device.
@@ -47,6 +47,7 @@ def _match_packed_(values_NVB: Tensor, targets_NB: Tensor) -> Tensor:
     N, V, B = values_NVB.shape
     targets, values = targets_NB.numpy(), values_NVB.numpy()
     targets.sort(axis=-1)
+    targets = np.broadcast_to(targets, (N, B))
     rows = max(1, _KEYS_IN_CACHE // (V * B))
     keys = np.empty((min(rows, N), V, B))
     places = np.arange(keys.size, dtype=np.int32).reshape(keys.shape)

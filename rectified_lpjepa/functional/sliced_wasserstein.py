@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from rectified_lpjepa.functional.closed_form import with_gradient
 from rectified_lpjepa.functional.matching import match_
 from rectified_lpjepa.functional.precision import at_least_float32, full_precision
 from rectified_lpjepa.functional.randomness import Blocks
@@ -62,62 +62,26 @@ def sliced_wasserstein(
         raise ValueError(f"num_directions, the number of all directions, must be at least 1, got {num_directions}.")
     z_VBD = z.to(at_least_float32(z)).contiguous()
     needs_gradient = z.requires_grad and torch.is_grad_enabled()
-    distance: Tensor = _SlicedWasserstein.apply(z_VBD, target, directions, num_directions, needs_gradient)
-    return distance
-
-
-class _SlicedWasserstein(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        z_VBD: Tensor,
-        target: Tensor | Blocks,
-        directions: Tensor | Blocks,
-        num_directions: int | None,
-        needs_gradient: bool,
-    ) -> Tensor:
-        with full_precision(z_VBD.device):
-            target_BD = _whole_target(target, z_VBD)
-            blocks = _in_blocks(directions, z_VBD)
-            if z_VBD.device.type == "cpu":
-                walkers = range(min(torch.get_num_threads(), len(blocks)))
-                totals = map_in_threads(
-                    lambda first: _walk(z_VBD, target_BD, blocks[first :: len(walkers)], needs_gradient), walkers
-                )
-            else:
-                totals = [_walk(z_VBD, target_BD, blocks, needs_gradient)]
+    with torch.no_grad(), full_precision(z_VBD.device):
+        target_BD = _whole_target(target, z_VBD)
+        blocks = _in_blocks(directions, z_VBD)
+        if z_VBD.device.type == "cpu":
+            walkers = range(min(torch.get_num_threads(), len(blocks)))
+            totals = map_in_threads(
+                lambda first: _walk(z_VBD, target_BD, blocks[first :: len(walkers)], needs_gradient), walkers
+            )
+        else:
+            totals = [_walk(z_VBD, target_BD, blocks, needs_gradient)]
         num = sum(total.directions for total in totals)
         if num_directions is None and num < 1:
             raise ValueError("There must be at least 1 direction, got none.")
         views, batch, _ = z_VBD.shape
         scale = 1.0 / (views * batch * (num if num_directions is None else num_directions))
-        if needs_gradient:
-            gradients = [total.gradient for total in totals if total.gradient is not None]
-            ctx.save_for_backward(_sum(gradients, torch.zeros_like(z_VBD)).mul_(2 * scale))
+        gradients = [total.gradient for total in totals if total.gradient is not None]
+        gradient = _sum(gradients, torch.zeros_like(z_VBD)).mul_(2 * scale) if needs_gradient else None
         squares = _sum([total.squares for total in totals], z_VBD.new_zeros((), dtype=torch.float64))
-        return squares.mul_(scale).to(z_VBD.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (gradient_VBD,) = ctx.saved_tensors
-        # Where a graph of the gradient is asked for, it must lead to an error instead of passing for a constant.
-        anchor = torch.empty(0, requires_grad=torch.is_grad_enabled())
-        return _Gradient.apply(grad_outputs[0], gradient_VBD, anchor), None, None, None, None
-
-
-class _Gradient(torch.autograd.Function):
-    """The gradient of the distance, which cannot be differentiated again."""
-
-    @staticmethod
-    def forward(ctx: Any, grad_output: Tensor, gradient_VBD: Tensor, anchor: Tensor) -> Tensor:  # noqa: ARG004
-        return grad_output * gradient_VBD
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG004
-        raise RuntimeError(
-            "The sliced Wasserstein distance has no second derivative here: its gradient is computed in the forward "
-            "pass and keeps no graph. HINT: call backward or autograd.grad without differentiating the result again."
-        )
+        distance = squares.mul_(scale).to(z_VBD.dtype)
+    return with_gradient(distance, z_VBD, gradient)
 
 
 def _walk(z_VBD: Tensor, target_BD: Tensor, blocks: Blocks, needs_gradient: bool) -> _Total:

@@ -15,6 +15,7 @@ from rectified_lpjepa.functional.invariance import invariance
 from rectified_lpjepa.functional.precision import at_least_float32
 from rectified_lpjepa.functional.sharding import Shard
 from rectified_lpjepa.functional.sliced_wasserstein import sliced_wasserstein
+from rectified_lpjepa.objectives.axes import Axes
 from rectified_lpjepa.objectives.directions import Directions
 from rectified_lpjepa.objectives.objective import Objective, ObjectiveOutput
 from rectified_lpjepa.objectives.target import Target
@@ -25,10 +26,12 @@ Matching = Literal["global", "per_rank"]
 class RDMReg(Objective):
     """Invariance between views plus the sliced 2-Wasserstein distance to the target (arXiv 2602.01456, Eqs. 14-16).
 
-        loss = invariance_weight · mean (z − z')² + distribution_weight · SW₂²(z, y)
+        loss = invariance_weight · mean (z − z')² + distribution_weight · (SW₂²(z, y) + axes.weight · W)
 
     The means are over samples and features, over directions and over views; the default weights are valid with exactly
-    these means. One target sample y (W·B, D) is drawn each step and shared by the views.
+    these means. One target sample y (W·B, D) is drawn each step and shared by the views. W is the mean over single
+    features of their squared distance to the target's exact quantiles, see :class:`~rectified_lpjepa.objectives.Axes`;
+    it is no part of the paper's method, in which its weight is 0.
 
     With global matching each of several processes projects the features of all of them onto its share of the N
     directions and returns the sum over it, divided by the number of directions in the share of an average process: N/W,
@@ -48,6 +51,7 @@ class RDMReg(Objective):
         invariance_weight: λ_sim ≥ 0.
         distribution_weight: λ_dist ≥ 0.
         matching: ``global``, the features of all processes together; ``per_rank``, each process's by themselves.
+        axes: the comparison of single features with the target, which makes the sparsity the one that is asked for.
 
     Raises:
         ValueError: if a weight is negative or not finite, or ``matching`` is neither.
@@ -60,6 +64,7 @@ class RDMReg(Objective):
         invariance_weight: float = 25.0,
         distribution_weight: float = 125.0,
         matching: Matching = "global",
+        axes: Axes = Axes(),
     ) -> None:
         super().__init__()
         if matching not in get_args(Matching):
@@ -72,6 +77,7 @@ class RDMReg(Objective):
         self.invariance_weight = invariance_weight
         self.distribution_weight = distribution_weight
         self.matching = matching
+        self.axes = axes
 
     @override
     def forward(
@@ -87,13 +93,19 @@ class RDMReg(Objective):
         difference = invariance(z)
         if self.needs_gathering:
             self._check_gathered(z, gathered, shard)
-            distance = shard.world_size * self._distance(gathered, seed, step, directions=shard, samples=Shard())
+            matched, directions, samples = gathered, shard, Shard()
         else:
-            distance = self._distance(z, seed, step, directions=Shard(), samples=shard)
-        return ObjectiveOutput(
-            loss=self.invariance_weight * difference + self.distribution_weight * distance,
-            parts={"invariance": difference.detach(), "rdmreg": distance.detach()},
-        )
+            matched, directions, samples = z, Shard(), shard
+        matched = matched.to(at_least_float32(matched))
+        distance = directions.world_size * self._distance(matched, seed, step, directions=directions, samples=samples)
+        parts = {"invariance": difference.detach(), "rdmreg": distance.detach()}
+        if self.axes.weight:
+            along_axes = directions.world_size * self.axes.distance(
+                matched, self.target, seed=seed, step=step, shard=directions
+            )
+            parts["axes"] = along_axes.detach()
+            distance = distance + self.axes.weight * along_axes
+        return ObjectiveOutput(self.invariance_weight * difference + self.distribution_weight * distance, parts)
 
     @staticmethod
     def _check_gathered(z: Tensor, gathered: Tensor, shard: Shard) -> None:
@@ -111,7 +123,6 @@ class RDMReg(Objective):
 
     def _distance(self, z_VBD: Tensor, seed: int, step: int, *, directions: Shard, samples: Shard) -> Tensor:
         """Sum the distances of a share of the samples along a share of the directions, divided by all N directions."""
-        z_VBD = z_VBD.to(at_least_float32(z_VBD))
         _, batch, dim = z_VBD.shape
         target = self.target.blocks(
             samples.world_size * batch, dim, seed=seed, step=step, dtype=z_VBD.dtype, device=z_VBD.device, shard=samples
@@ -133,6 +144,7 @@ class RDMReg(Objective):
             "invariance_weight": self.invariance_weight,
             "distribution_weight": self.distribution_weight,
             "matching": self.matching,
+            "axes": asdict(self.axes),
         }
 
     @property
@@ -150,6 +162,7 @@ class RDMReg(Objective):
             "active fraction of the target": float(self.law.active_fraction),
             "directions": self.directions.num,
             "kind of directions": self.directions.kind,
+            **({"weight of the axes": self.axes.weight} if self.axes.weight else {}),
             "invariance weight": self.invariance_weight,
             "distribution weight": self.distribution_weight,
         }

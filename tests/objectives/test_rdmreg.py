@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rectified_lpjepa.functional import keyed_generator
-from rectified_lpjepa.objectives import Directions, Objective, RDMReg, Shard, Target
+from rectified_lpjepa.objectives import Axes, Directions, Objective, RDMReg, Shard, Target
 
 KINDS = ["random", "orthogonal", "eigen", "eigen_bottom_half"]
 
@@ -148,9 +148,15 @@ def test_init_args_are_plain_and_rebuild_it():
         "invariance_weight": 1.0,
         "distribution_weight": 2.0,
         "matching": "global",
+        "axes": {"weight": 0.0, "num": None},
     }
     rebuilt = RDMReg(
-        **{**arguments, "target": Target(**arguments["target"]), "directions": Directions("orthogonal", 16)}
+        **{
+            **arguments,
+            "target": Target(**arguments["target"]),
+            "directions": Directions(**arguments["directions"]),
+            "axes": Axes(**arguments["axes"]),
+        }
     )
     z = features()
     assert rebuilt(z, z, seed=0, step=0).loss == objective(z, z, seed=0, step=0).loss
