@@ -3,8 +3,8 @@ import json
 import pytest
 from fake_results import write_experiment
 
-from rectified_lpjepa.experiment.file import Column, Figure
 from rectified_lpjepa.experiment.intervals import Interval
+from rectified_lpjepa.experiment.presentation import Column, Figure
 from rectified_lpjepa.experiment.report.drawing import NothingToDrawError
 from rectified_lpjepa.experiment.report.drawings import draw
 from rectified_lpjepa.experiment.report.quantities import Quantity, quantity

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from rectified_lpjepa.experiment.file import FIGURES
+from rectified_lpjepa.experiment.presentation import FIGURES
 from rectified_lpjepa.experiment.report import feature_figures, figures
 from rectified_lpjepa.experiment.report.drawings import KINDS, _rgn_entropy
 from rectified_lpjepa.experiment.report.feature_figures import Panel, Unit

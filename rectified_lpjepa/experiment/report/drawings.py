@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from rectified_lpjepa.experiment.file import Figure
 from rectified_lpjepa.experiment.groups import Group, Point
+from rectified_lpjepa.experiment.presentation import Figure, is_beside
 from rectified_lpjepa.experiment.report import figures
 from rectified_lpjepa.experiment.report.drawing import Drawing, NothingToDrawError
 from rectified_lpjepa.experiment.report.feature_drawings import activity_per_class, qq, score_histogram, spectrum
@@ -17,7 +17,6 @@ from rectified_lpjepa.experiment.report.marks import Series
 from rectified_lpjepa.experiment.report.quantities import Quantity, quantity
 from rectified_lpjepa.experiment.report.results import Results, mean_of
 from rectified_lpjepa.experiment.report.selection import bundles, over_epochs, over_metric, over_value, select
-from rectified_lpjepa.experiment.summary import is_beside
 from rectified_lpjepa.functional import generalized_gaussian
 from rectified_lpjepa.sweep.manifest import shown
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from rectified_lpjepa.experiment.groups import Group, matches
 from rectified_lpjepa.experiment.intervals import Interval, interval
+from rectified_lpjepa.experiment.presentation import is_beside
 from rectified_lpjepa.experiment.report.drawing import NothingToDrawError
 from rectified_lpjepa.experiment.report.marks import Series
 from rectified_lpjepa.experiment.report.quantities import Quantity
 from rectified_lpjepa.experiment.report.results import Results, mean_of
-from rectified_lpjepa.experiment.summary import is_beside
 from rectified_lpjepa.sweep.manifest import shown
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rectified_lpjepa.experiment.file import Published
 from rectified_lpjepa.experiment.groups import Group
+from rectified_lpjepa.experiment.presentation import Published, is_beside
 from rectified_lpjepa.experiment.report.quantities import Quantity, quantity
 from rectified_lpjepa.experiment.report.results import Results, mean_of
-from rectified_lpjepa.experiment.summary import is_beside
 
 Cell = list[tuple[str, int | None]]
 
