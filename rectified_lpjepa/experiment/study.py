@@ -11,11 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rectified_lpjepa.experiment.conditions import Verdict, judge
 from rectified_lpjepa.experiment.file import POST_HOC, Experiment, PostHoc, Profile, find, read_experiment
 from rectified_lpjepa.experiment.groups import Group, Point, grouped, matches
 from rectified_lpjepa.experiment.presentation import Figure, Published
 from rectified_lpjepa.experiment.stored import stored_metrics
+from rectified_lpjepa.experiment.verdicts import Verdict, judge
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.loggers import logged_values
 from rectified_lpjepa.remarks import remarks, start_remarks

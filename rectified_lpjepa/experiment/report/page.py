@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 import matplotlib as mpl
 
-from rectified_lpjepa.experiment.conditions import Verdict
 from rectified_lpjepa.experiment.file import POST_HOC
 from rectified_lpjepa.experiment.report.drawing import Drawing, NothingToDrawError
 from rectified_lpjepa.experiment.report.drawings import draw
 from rectified_lpjepa.experiment.report.pages import date, write_page
 from rectified_lpjepa.experiment.report.results import Results, mean_of
 from rectified_lpjepa.experiment.report.table import make_table, sources
+from rectified_lpjepa.experiment.verdicts import Verdict
 from rectified_lpjepa.files import atomic_write
 from rectified_lpjepa.sweep.collect import write_csv
 from rectified_lpjepa.sweep.manifest import shown
