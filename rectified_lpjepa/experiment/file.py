@@ -118,8 +118,8 @@ class Experiment:
         settings = [
             *(part.where for part in self.labels),
             *(part.values for part in self.published),
-            *(part.where or {} for part in self.figures),
-            *(dict.fromkeys(condition.names) for condition in self.conditions),
+            *(part.names for part in self.figures),
+            *(part.names for part in self.conditions),
             *(part.where for profile in self.profiles.values() for part in profile.post_hoc),
         ]
         for name in (name for setting in settings for name in setting):

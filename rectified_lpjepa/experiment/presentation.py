@@ -90,11 +90,14 @@ class Figure:
         metrics: what is drawn, where it is several.
         x: short name, or metric, along the horizontal axis.
         log_x: whether that axis is logarithmic.
-        series: short name that makes a line of its own for each value.
+        series: short name that makes a line of its own for each value; or settings that make a line each, by what
+            they are called, such as ``{plain: {axis_weight: null}, ours: {axis_weight: 0.5}}``.
         where: the points that are drawn, by short name.
+        within: of ``l0_over_target``: how far the measured may be from what is asked for, which is drawn as a band.
+        relative: a share of what is asked for: what ``within`` is, where that is less than this.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: there is no such kind, or it has no band.
     """
 
     kind: str
@@ -103,8 +106,10 @@ class Figure:
     metrics: list[str] | None = None
     x: str | None = None
     log_x: bool = False
-    series: str | None = None
+    series: str | dict[str, dict[str, Any]] | None = None
     where: dict[str, Any] | None = None
+    within: float | int | None = None
+    relative: float | int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in FIGURES:
@@ -112,6 +117,20 @@ class Figure:
                 f"there is no figure of the kind {self.kind!r}; known are {', '.join(FIGURES)}."
                 f"{nearest(self.kind, FIGURES)}"
             )
+        if self.within is not None and self.kind != "l0_over_target":
+            raise ValueError(f"the figure {self.kind}: within goes with l0_over_target alone.")
+        if self.relative is not None and self.within is None:
+            raise ValueError(f"the figure {self.kind}: relative needs within.")
+
+    @property
+    def names(self) -> set[str]:
+        """The short names of the settings that it speaks of."""
+        names = set(self.where or {})
+        if isinstance(self.series, str):
+            names.add(self.series)
+        elif self.series is not None:
+            names.update(*self.series.values())
+        return names
 
 
 def is_beside(row: Published, group: Group) -> bool:

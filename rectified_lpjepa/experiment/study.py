@@ -232,7 +232,7 @@ class Findings:
 
 def _said(figure: Figure) -> dict[str, Any]:
     """Give of a figure what its file says."""
-    return {name: value for name, value in asdict(figure).items() if value not in (None, False)}
+    return {name: value for name, value in asdict(figure).items() if value is not None and value is not False}
 
 
 def _read(path: Path) -> dict[str, Any]:
