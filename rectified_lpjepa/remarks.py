@@ -86,12 +86,7 @@ def _target(fraction: float | None) -> Iterator[Remark]:
             "a lower `target.mu`, or `target.active_fraction` 0.5",
         )
     elif fraction < CLIFF:
-        yield Remark(
-            "warning",
-            "the target lies beyond the cliff, where accuracy falls steeply (past about 95 % zeros)",
-            measured,
-            "a higher `target.mu` (above about −1.6 with sigma gn), or `target.active_fraction` 0.1",
-        )
+        yield _beyond_the_cliff("the target lies", measured)
 
 
 def _directions(number: int | None) -> Iterator[Remark]:
@@ -136,12 +131,7 @@ def _sparsity(metrics: Mapping[str, float]) -> Iterator[Remark]:
     if target < 1 and l0 > DENSE:
         yield Remark("warning", "the features are dense", measured, "`model.rectifier` relu, or a lower `target.mu`")
     elif l0 < CLIFF:
-        yield Remark(
-            "warning",
-            "the features lie beyond the cliff, where accuracy falls steeply (past about 95 % zeros)",
-            measured,
-            "a higher `target.mu` (above about −1.6 with sigma gn), or `target.active_fraction` 0.1",
-        )
+        yield _beyond_the_cliff("the features lie", measured)
     if abs(l0 - target) > max(_L0_OFF[0], _L0_OFF[1] * target):
         yield Remark(
             "note",
@@ -151,6 +141,15 @@ def _sparsity(metrics: Mapping[str, float]) -> Iterator[Remark]:
             if target == 1
             else "a larger `distribution_weight`, more directions, longer training: invariance pulls against it",
         )
+
+
+def _beyond_the_cliff(what_lies: str, measured: str) -> Remark:
+    return Remark(
+        "warning",
+        f"{what_lies} beyond the cliff, where accuracy falls steeply (past about 95 % zeros)",
+        measured,
+        "a higher `target.mu` (above about −1.6 with sigma gn), or `target.active_fraction` 0.1",
+    )
 
 
 def _dead_units(metrics: Mapping[str, float]) -> Iterator[Remark]:

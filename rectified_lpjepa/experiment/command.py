@@ -77,11 +77,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     run.add_argument("--datasets", default="datasets", help="folder of torchvision's data sets (default: datasets)")
     run.add_argument("--download", action="store_true", help="fetch data sets that evaluations name")
     given = parser.parse_args(arguments)
-    if given.command == "run" and given.parallel is not None:
-        if given.parallel < 1:
-            run.error(f"--parallel must be at least 1, got {given.parallel}")
-        if given.launcher == "slurm":
-            run.error("--parallel is for this machine; on a cluster `resources.max_parallel` in the file says it")
+    if given.command == "run":
+        run.check_parallel(given, "experiment file")
     return given
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from statistics import fmean, stdev, variance
+from statistics import fmean, stdev
 from typing import NamedTuple
 
+import torch
 from scipy.stats import t as student
+
+from rectified_lpjepa.functional.intervals import welch_interval
 
 _LEVEL = 0.975  # of the quantile that bounds a two-sided 95 % interval
 
@@ -58,12 +61,8 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Interval:
         mean(first) − mean(second); without an interval where either is a single value. ``n`` is the smaller number.
     """
     n = min(len(first), len(second))
-    apart = fmean(first) - fmean(second)
     if n == 1:
-        return Interval(apart, None, 1)
-    errors = [variance(values) / len(values) for values in (first, second)]
-    if sum(errors) == 0:
-        return Interval(apart, 0.0, n)
-    terms = zip(errors, (first, second), strict=True)
-    freedom = sum(errors) ** 2 / sum(error**2 / (len(values) - 1) for error, values in terms)
-    return Interval(apart, float(student.ppf(_LEVEL, freedom)) * math.sqrt(sum(errors)), n)
+        return Interval(fmean(first) - fmean(second), None, 1)
+    a, b = (torch.tensor(values, dtype=torch.float64) for values in (first, second))
+    found = welch_interval(a, b)
+    return Interval(found.value, (found.high - found.low) / 2, n)

@@ -11,19 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rectified_lpjepa.experiment.conditions import Verdict, judge
-from rectified_lpjepa.experiment.file import (
-    POST_HOC,
-    Experiment,
-    Figure,
-    PostHoc,
-    Profile,
-    Published,
-    find,
-    read_experiment,
-)
+from rectified_lpjepa.experiment.file import POST_HOC, Experiment, PostHoc, Profile, find, read_experiment
 from rectified_lpjepa.experiment.groups import Group, Point, grouped, matches
+from rectified_lpjepa.experiment.presentation import Figure, Published
 from rectified_lpjepa.experiment.stored import stored_metrics
+from rectified_lpjepa.experiment.verdicts import Verdict, judge
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.loggers import logged_values
 from rectified_lpjepa.remarks import remarks, start_remarks
@@ -240,7 +232,7 @@ class Findings:
 
 def _said(figure: Figure) -> dict[str, Any]:
     """Give of a figure what its file says."""
-    return {name: value for name, value in asdict(figure).items() if value not in (None, False)}
+    return {name: value for name, value in asdict(figure).items() if value is not None and value is not False}
 
 
 def _read(path: Path) -> dict[str, Any]:

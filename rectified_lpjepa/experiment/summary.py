@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rectified_lpjepa.experiment.file import Column, Published
-from rectified_lpjepa.experiment.groups import Group, matches
 from rectified_lpjepa.experiment.intervals import interval
+from rectified_lpjepa.experiment.presentation import Column, Published, is_beside
 from rectified_lpjepa.experiment.study import Findings
 from rectified_lpjepa.sweep.status import aligned
 
@@ -34,11 +33,6 @@ def _sources(rows: list[Published]) -> str:
         f"{mark} {', '.join(names) if len(names) <= _NAMED else f'{names[0]} … {names[-1]}'}: {source}"
         for (mark, source), names in labels.items()
     )
-
-
-def is_beside(row: Published, group: Group) -> bool:
-    """Say whether a published result is of the setting of a group: all that it says of itself agrees."""
-    return matches(group.values, row.values) if row.values else row.label == group.label
 
 
 def _table(findings: Findings) -> str:

@@ -18,6 +18,20 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, **arguments: object) -> None:
         super().__init__(**arguments, allow_abbrev=False)  # type: ignore[arg-type]
 
+    def check_parallel(self, given: argparse.Namespace, file: str) -> None:
+        """Exit with a message where ``--parallel`` is below 1, or is asked for on a cluster.
+
+        Args:
+            given: what was parsed, with ``parallel`` and ``launcher``.
+            file: what its file is called, in which ``resources.max_parallel`` says it for a cluster.
+        """
+        if given.parallel is None:
+            return
+        if given.parallel < 1:
+            self.error(f"--parallel must be at least 1, got {given.parallel}")
+        if given.launcher == "slurm":
+            self.error(f"--parallel is for this machine; on a cluster `resources.max_parallel` in the {file} says it")
+
     @override
     def error(self, message: str) -> NoReturn:
         unknown = re.search(r"unrecognized arguments: (-[\w-]*)|invalid choice: '([\w-]+)'", message)

@@ -67,11 +67,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     point.add_argument("index", type=int, metavar="INDEX", help="number of the point")
     point.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTIONS", help="further options of `fit`")
     given = parser.parse_args(arguments)
-    if given.command == "run" and given.parallel is not None:
-        if given.parallel < 1:
-            run.error(f"--parallel must be at least 1, got {given.parallel}")
-        if given.launcher == "slurm":
-            run.error("--parallel is for this machine; on a cluster `resources.max_parallel` in the sweep file says it")
+    if given.command == "run":
+        run.check_parallel(given, "sweep file")
     return given
 
 

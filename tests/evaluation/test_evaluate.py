@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
-from tiny_jepa import digits, quiet_trainer, tiny_model
+from tiny_run import write_config, write_run
 
 from rectified_lpjepa.evaluation import run as run_module
 from rectified_lpjepa.evaluation.command import make_parser, metric_table
@@ -21,17 +20,13 @@ from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.evaluation.run import evaluate, read_evaluation, to_json
 from rectified_lpjepa.main import main
 
-CONFIG = {"data": {"class_path": "rectified_lpjepa.data.DigitsDataModule", "init_args": {"train_samples": 120}}}
 QUICK = {"linear": {"lrs": [0.1], "weight_decays": [0.0]}, "knn": {"k": 5}}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
-    trainer = quiet_trainer(folder, enable_checkpointing=False)
-    trainer.fit(tiny_model(), digits())
-    trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    write_run(folder, train_samples=120)
     return folder
 
 
@@ -167,8 +162,7 @@ def test_all_runs_what_applies_and_says_what_does_not(
 ) -> None:
     for name in EVALUATIONS.keys() - {"knn", "few-shot", "transfer"}:
         monkeypatch.delitem(EVALUATIONS, name)
-    config = {"data": CONFIG["data"] | {"init_args": {"train_samples": 60}}}
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    write_config(run / "config.yaml", train_samples=60)
     printed = command("all")
     assert "knn: encoder/knn20_cosine/top1" in printed
     assert "few-shot left out: 10 shots were asked for, and class" in printed

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from processes import run_processes
-from tiny_jepa import digits, quiet_trainer, tiny_model
+from tiny_run import write_run
 
 from rectified_lpjepa.evaluation.run import evaluate
 
-CONFIG = {"data": {"class_path": "rectified_lpjepa.data.DigitsDataModule", "init_args": {"train_samples": 121}}}
 EVALUATIONS: dict[str, dict[str, Any]] = {
     "knn": {"k": 5},
     "linear": {"lrs": [0.1], "weight_decays": [0.0], "epochs": 2, "min_steps": 1, "augmented": True},
@@ -37,12 +35,7 @@ def in_two_processes(rank: int, world_size: int, checkpoint: Path, folder: Path)
 
 @pytest.mark.timeout(300)
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    trainer = quiet_trainer(run, enable_checkpointing=False)
-    trainer.fit(tiny_model(), digits())
-    checkpoint = run / "checkpoints" / "last.ckpt"
-    trainer.save_checkpoint(checkpoint)
-    (run / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    checkpoint = write_run(tmp_path / "run", train_samples=121)
 
     alone = evaluated(checkpoint, tmp_path / "alone")
     together = run_processes(in_two_processes, 2, checkpoint, tmp_path / "together", timeout=200)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import timm
 import torch
-import yaml
 from PIL import Image
 from timm.data import resolve_model_data_config
-from tiny_jepa import DIM, digits, quiet_trainer, tiny_model
+from tiny_jepa import DIM
+from tiny_run import write_config, write_run
 
 from rectified_lpjepa.data import Augmentation, DigitsDataModule, NpzDataModule
 from rectified_lpjepa.data.image_ops import fit_square
@@ -25,23 +25,12 @@ from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 
 TIMM = "test_resnet.r160_in1k"
-CONFIG = {"data": {"class_path": "rectified_lpjepa.data.DigitsDataModule", "init_args": {"train_samples": 60}}}
 DEVICES = Devices("cpu")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    trainer = quiet_trainer(folder, enable_checkpointing=False)
-    trainer.fit(tiny_model(), digits())
-    trainer.save_checkpoint(folder / "checkpoints" / "last.ckpt")
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    return folder
-
-
-@pytest.fixture
-def checkpoint(run: Path) -> Path:
-    return run / "checkpoints" / "last.ckpt"
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"), train_samples=60)
 
 
 @pytest.fixture
@@ -230,7 +219,7 @@ def test_the_configuration_must_be_there_and_the_checkpoints_own(checkpoint: Pat
         config.write_text(text)
         with pytest.raises(ValueError, match="its `data` cannot be read"):
             data_of_run(lone, model)
-    config.write_text(yaml.safe_dump({"data": CONFIG["data"] | {"init_args": {"image_size": 24}}}))
+    write_config(config, image_size=24)
     with pytest.raises(ValueError, match=r"1 channel\(s\) and 24 × 24 pixels, and the model was built for 1 and 16"):
         data_of_run(lone, model)
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from studies import made_group
 
-from rectified_lpjepa.experiment.conditions import Condition, judge
+from rectified_lpjepa.experiment.conditions import Condition
+from rectified_lpjepa.experiment.verdicts import judge
 
 
 def level(**content: Any) -> Condition:
@@ -72,6 +73,25 @@ def test_nearness_to_another_metric() -> None:
     assert judge(level(within=0.1, of="other"), [group]).measured == "other is not measured"
 
 
+def test_nearness_may_be_a_share_of_what_is_asked_for() -> None:
+    # .52 is .02 from .5, and 15 % of .5 is .075; .13 is .03 from .1, and 15 % of .1 is less than .02.
+    groups = over_mu(0.52, 0.13)
+    for group, asked in zip(groups, (0.5, 0.1), strict=True):
+        for point in group.points:
+            point.metrics["asked"] = asked
+    near = {"within": 0.02, "relative": 0.15, "of": "asked"}
+    assert judge(level(**near, where={"mu": 0}), groups).holds is True
+    assert judge(level(**near, where={"mu": -1}), groups).holds is False
+    assert judge(level(**near | {"relative": 0.31}), groups).holds is True
+    verdict = judge(level(**near), groups)
+    assert verdict.measured == "mu=0 0.52 ± 0 against 0.5 ± 0, to 0.075; mu=-1 0.13 ± 0 against 0.1 ± 0, to 0.02"
+    assert [list(cell.values()) for cell in verdict.cells] == [
+        ["mu=0", 3, 0.5, 0.52, pytest.approx(0.02), 0.075],
+        ["mu=-1", 3, pytest.approx(0.1), 0.13, pytest.approx(0.03), 0.02],
+    ]
+    assert list(verdict.cells[0]) == ["setting", "seeds", "asked", "m", "difference", "tolerance"]
+
+
 def test_one_setting_against_another() -> None:
     groups = [*over_mu(0.5, 0.3, p=2.0), *over_mu(0.4, 0.35, p=1.0)]
     at_zero = {"where": {"p": 2.0, "mu": 0}, "above": {"p": 1.0, "mu": 0}}
@@ -105,8 +125,12 @@ def test_what_is_not_measured_is_undecided() -> None:
         ({"trend": "rising", "over": "mu"}, "trend must be increasing or decreasing, got 'rising'"),
         ({"trend": "increasing"}, "trend needs over"),
         ({"within": 1}, "within needs of"),
-        ({"at_least": 1, "over": "mu"}, "over goes with trend alone"),
+        ({"at_least": 1, "over": "mu"}, "over goes with trend or at_equal alone"),
         ({"at_least": 1, "by": 1}, "by goes with above alone"),
+        ({"at_least": 1, "relative": 0.1}, "relative goes with within alone"),
+        ({"at_most": 1, "at_equal": "x"}, "at_equal goes with above alone"),
+        ({"above": {"p": 1}, "at_equal": "x"}, "at_equal needs over"),
+        ({"above": {"p": 1}, "over": "mu"}, "over goes with trend or at_equal alone"),
         ({"trend": "increasing", "over": "mu", "of": "x"}, "of goes with within or at_least or at_most alone"),
     ],
 )

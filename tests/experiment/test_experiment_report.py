@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import scipy.stats
+from fake_control import ENCODER, write_control
 from fake_results import FIGURES, write_experiment
 from html_page import Page, check_is_self_contained
 
@@ -123,6 +124,37 @@ def test_summary_csv_has_every_metric(whole):
     assert float(rows[0]["val/sparsity/l0 mean"]) == pytest.approx(np.mean(values))
     half = scipy.stats.t.ppf(0.975, 1) * np.std(values, ddof=1) / math.sqrt(2)
     assert float(rows[0]["val/sparsity/l0 ±"]) == pytest.approx(half)
+
+
+def test_what_conditions_compared_is_in_the_page_and_in_a_file(tmp_path):
+    folder = write_control(tmp_path)
+    page = Page(write_report(folder))
+    check_is_self_contained(page, folder / "report")
+    verdicts = json.loads((folder / "experiment.json").read_text())["conditions"]
+    tolerance, cost = page.tables[1:3]
+    assert tolerance[0] == ["setting", "seeds", "ℓ0 of the target", "ℓ0", "difference", "tolerance"]
+    assert tolerance[3][:3] == ["p=2, active_fraction=0.1", "3", "0.1000"]
+    assert tolerance[3][5] == "0.0200"
+    heads = ["setting", "seed", "ℓ0 of the target", "ℓ0", "encoder probe (%)", "reference (%)", "difference (%)"]
+    assert cost[0] == heads
+    assert len(cost) == 1 + 16
+    for row, cell in zip(cost[1:], verdicts[1]["cells"], strict=True):
+        assert row[:2] == [cell["setting"], str(cell["seed"])]
+        assert float(row[4]) == pytest.approx(100 * cell[ENCODER], abs=0.005)
+        assert float(row[6]) == pytest.approx(float(row[4]) - float(row[5]), abs=0.011)
+    with (folder / "report" / "conditions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 + 16
+    assert rows[-1]["condition"] == verdicts[1]["text"]
+    assert float(rows[-1]["reference"]) == verdicts[1]["cells"][-1]["reference"]
+    assert rows[0]["reference"] == ""
+
+
+def test_a_setting_beyond_the_curve_has_no_reference(tmp_path):
+    cells = [{"setting": "p=2", "seed": 0, ENCODER: 0.2, "reference": None, "difference": None}]
+    verdict = {"text": "no loss", "holds": None, "measured": "beyond", "metric": ENCODER, "cells": cells}
+    page = Page(write_report(small(tmp_path, conditions=[verdict])))
+    assert page.tables[1][1] == ["p=2", "0", "20.00", "", ""]
 
 
 def test_a_report_is_the_same_each_time_and_old_figures_go(tmp_path):

@@ -1,10 +1,11 @@
 import json
 
 import pytest
+from fake_control import write_control
 from fake_results import write_experiment
 
-from rectified_lpjepa.experiment.file import Column, Figure
 from rectified_lpjepa.experiment.intervals import Interval
+from rectified_lpjepa.experiment.presentation import Column, Figure
 from rectified_lpjepa.experiment.report.drawing import NothingToDrawError
 from rectified_lpjepa.experiment.report.drawings import draw
 from rectified_lpjepa.experiment.report.quantities import Quantity, quantity
@@ -36,6 +37,27 @@ def test_without_series_all_that_varies_is_told_apart(results):
     assert legend(drawing) == ["p=2", "p=1", "published", "predicted"]
     assert drawing.title == "ℓ0 over mu"
     assert drawing.alt.startswith("ℓ0: p=2: 0.0")
+
+
+def test_series_may_be_settings_by_what_they_are_called(results):
+    series = {"flat": {"p": 1.0, "mu": [0.0, -1.0, -2.0]}, "round": {"p": 2.0}, "none": {"p": 7.0}}
+    (drawing,) = draw(results, Figure("accuracy_over_l0", series=series))
+    assert legend(drawing) == ["flat", "round", "published"]
+    measured = [line for axes in drawing.figure.axes for line in axes.lines if line.get_marker() in ("o", "s")]
+    assert [len(line.get_xdata()) for line in measured if len(line.get_xdata())] == [3, 5]
+    assert "Lines join the settings of a series" in drawing.note
+    # What is published is with the series whose setting it has.
+    hollow = [line for axes in drawing.figure.axes for line in axes.lines if line.get_marker() == "D"]
+    assert sorted(len(line.get_xdata()) for line in hollow) == [3, 5]
+
+
+def test_how_many_settings_are_within_the_tolerance_is_said(tmp_path):
+    control = Results.read(write_control(tmp_path))
+    series = {"plain": {"axis_weight": None, "p": 2.0}, "ours": {"axis_weight": 0.5, "p": 2.0}}
+    (drawing,) = draw(control, Figure("l0_over_target", series=series, within=0.02, relative=0.15))
+    assert "plain: measured minus target lies between +0.0" in drawing.alt
+    assert "ours: measured minus target lies between +0.00" in drawing.alt
+    assert drawing.alt.endswith("4 of 4 within the tolerance.")
 
 
 def test_settings_that_are_left_open_are_said_to_be(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from rectified_lpjepa.experiment.file import FIGURES
+from rectified_lpjepa.experiment.presentation import FIGURES
 from rectified_lpjepa.experiment.report import feature_figures, figures
 from rectified_lpjepa.experiment.report.drawings import KINDS, _rgn_entropy
 from rectified_lpjepa.experiment.report.feature_figures import Panel, Unit
@@ -36,7 +36,13 @@ NOISE = np.random.default_rng(0)
 DRAW = {
     "accuracy_over_l0": lambda: figures.accuracy_over_l0(SERIES, "measured ℓ0", "encoder, top-1 accuracy (%)"),
     "accuracy_over_l0, one point": lambda: figures.accuracy_over_l0([Series("", [0.5], [15.0], [None])], "ℓ0", "(%)"),
+    "accuracy_over_l0, connected": lambda: figures.accuracy_over_l0(
+        [Series("plain", L0, [12.0, 15.0, 15.5]), Series("ours", L0, [12.2, 14.8, 15.6])], "ℓ0", "(%)", connected=True
+    ),
     "l0_over_target": lambda: figures.l0_over_target([Series("", [0.02, 0.5], [0.04, 0.6])], "measured ℓ0"),
+    "l0_over_target, band": lambda: figures.l0_over_target(
+        [Series("plain", [0.03, 0.5], [0.1, 0.6]), Series("ours", [0.03, 0.5], [0.04, 0.52])], "ℓ0", (0.02, 0.15)
+    ),
     "curve": lambda: figures.curve({"active fraction ℓ0": [OVER_MU]}, "mu"),
     "curve, two metrics": lambda: figures.curve({"ℓ0": [OVER_MU], "top-1 accuracy (%)": [OVER_MU]}, "mu"),
     "curve, log": lambda: figures.curve({"top-1 accuracy (%)": [NUMBERS]}, "number of directions", log_x=True),
@@ -162,6 +168,26 @@ def test_wide_ranges_have_logarithmic_axes_with_plain_labels():
     assert DRAW["l0_over_target"]().axes[0].get_xscale() == "log"
     near = figures.l0_over_target([Series("", [0.4, 0.5], [0.5, 0.6])], "ℓ0").axes[0]
     assert near.get_xscale() == "linear"
+
+
+def test_the_band_is_as_wide_as_the_larger_of_the_two_tolerances():
+    figure = DRAW["l0_over_target, band"]()
+    axes = figure.axes[0]
+    (band,) = axes.collections
+    x, y = band.get_paths()[0].vertices.T
+    for at in (0.05, 0.1, 0.2, 0.5):
+        near = np.abs(x / at - 1) < 0.05
+        expected = max(0.02, 0.15 * at)
+        assert y[near].max() - at == pytest.approx(expected, abs=0.07 * at)
+        assert at - y[near].min() == pytest.approx(expected, abs=0.07 * at)
+    assert axes.get_ylim() == axes.get_xlim()
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-2:] == ["as asked", "tolerance"]
+
+
+def test_joined_points_are_compared_with_each_other_and_have_no_front():
+    figure = DRAW["accuracy_over_l0, connected"]()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain", "ours"]
+    assert [list(line.get_xdata()) for line in figure.axes[0].lines if line.get_linestyle() == "-"] == [L0, L0]
 
 
 def test_an_axis_with_zero_stays_linear():

@@ -34,6 +34,14 @@ def write_evaluation(run: Path, metrics: dict[str, float | None], sha256: str = 
     (run / "evaluation" / "knn.json").write_text(json.dumps(record))
 
 
+def test_a_tolerance_of_zero_is_kept_and_what_a_figure_does_not_say_is_not(tmp_path: Path) -> None:
+    figure = {"kind": "l0_over_target", "series": {"all": {"mu": None}}, "within": 0, "relative": 0.15}
+    study = opened(tmp_path, figures=[figure])
+    finished(study)
+    study.write()
+    assert written(study)["figures"] == [figure]
+
+
 def test_the_file_of_an_experiment_holds_what_a_report_needs(tmp_path: Path) -> None:
     labels = [{"label": "zero", "where": {"mu": 0}}]
     evaluations = {"knn": {}, "rank": {}}
@@ -58,7 +66,13 @@ def test_the_file_of_an_experiment_holds_what_a_report_needs(tmp_path: Path) -> 
     assert content["figures"] == [{"kind": "bars", "metric": ACCURACY}]
     assert [row["label"] for row in content["published"]] == ["theirs", "another"]
     assert content["conditions"] == [
-        {"text": "ℓ0 rises", "holds": True, "measured": "mu=-1 0.25 ± 0, mu=0 0.5 ± 0"},
+        {
+            "text": "ℓ0 rises",
+            "holds": True,
+            "measured": "mu=-1 0.25 ± 0, mu=0 0.5 ± 0",
+            "metric": L0,
+            "cells": [],
+        },
     ]
     assert [(point["label"], point["values"], point["seed"]) for point in content["points"]] == [
         ("zero", {"mu": 0}, 0),

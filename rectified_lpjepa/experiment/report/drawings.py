@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from rectified_lpjepa.experiment.file import Figure
 from rectified_lpjepa.experiment.groups import Group, Point
+from rectified_lpjepa.experiment.presentation import Figure, is_beside
 from rectified_lpjepa.experiment.report import figures
 from rectified_lpjepa.experiment.report.drawing import Drawing, NothingToDrawError
 from rectified_lpjepa.experiment.report.feature_drawings import activity_per_class, qq, score_histogram, spectrum
@@ -17,7 +18,6 @@ from rectified_lpjepa.experiment.report.marks import Series
 from rectified_lpjepa.experiment.report.quantities import Quantity, quantity
 from rectified_lpjepa.experiment.report.results import Results, mean_of
 from rectified_lpjepa.experiment.report.selection import bundles, over_epochs, over_metric, over_value, select
-from rectified_lpjepa.experiment.summary import is_beside
 from rectified_lpjepa.functional import generalized_gaussian
 from rectified_lpjepa.sweep.manifest import shown
 
@@ -48,8 +48,15 @@ def draw(results: Results, figure: Figure) -> list[Drawing]:
 
 
 def accuracy_over_l0(results: Results, figure: Figure) -> list[Drawing]:
-    """Draw accuracies against the measured active fraction, which is ``x``; one figure for each metric."""
+    """Draw accuracies against the measured active fraction, which is ``x``; one figure for each metric.
+
+    Lines join the points of series that the file names, to be compared at equal ``x``; else the Pareto front is drawn.
+    """
     drawings = []
+    connected = isinstance(figure.series, dict)
+    note = "Lines join the settings of a series: compare series at equal ℓ0."
+    if not connected:
+        note = "A point is on the Pareto front if no sparser point is as accurate."
     x = quantity(figure.x or _L0, results.columns)
     for y in _metrics(results, figure, _ACCURACY):
         found = _over_metric(results, figure, y, x)
@@ -57,12 +64,11 @@ def accuracy_over_l0(results: Results, figure: Figure) -> list[Drawing]:
         fractions = [at for one in found for at in one.x]
         drawings.append(
             Drawing(
-                figures.accuracy_over_l0(found, f"measured {x.axis}", y.axis),
+                figures.accuracy_over_l0(found, f"measured {x.axis}", y.axis, connected=connected),
                 f"{_capital(y.label)} against sparsity",
                 f"{_count(found)} with ℓ0 between {min(fractions):.3f} and {max(fractions):.3f}. The highest {y.label} "
                 f"is {best:.4g}{y.unit}, at ℓ0 {at:.3f}.",
-                "A point is on the Pareto front if no sparser point is as accurate. The paper reports that accuracy "
-                "falls off a cliff past about 95 % zeros.",
+                f"{note} The paper reports that accuracy falls off a cliff past about 95 % zeros.",
             )
         )
     return drawings
@@ -74,12 +80,12 @@ def l0_over_target(results: Results, figure: Figure) -> list[Drawing]:
     for y in _metrics(results, figure, _L0):
         x = quantity(figure.x or f"{y.metric}_target", results.columns)
         found = _over_metric(results, figure, y, x)
-        gaps = [value - at for one in found for at, value in zip(one.x, one.y, strict=True)]
+        band = None if figure.within is None else (figure.within, figure.relative or 0.0)
         drawings.append(
             Drawing(
-                figures.l0_over_target(found, f"measured {y.axis}"),
+                figures.l0_over_target(found, f"measured {y.axis}", band),
                 "Sparsity obtained against sparsity asked for",
-                f"{_count(found)}. Measured minus target lies between {min(gaps):+.3f} and {max(gaps):+.3f}.",
+                f"{_count(found)}. {_gaps(found, band)}",
                 "On the dashed diagonal the features are as sparse as the target; above it they are denser.",
             )
         )
@@ -204,8 +210,10 @@ def _metrics(results: Results, figure: Figure, default: str | None = None) -> li
     return [quantity(name, results.columns) for name in names]
 
 
-def _series(figure: Figure, default: Sequence[str]) -> Sequence[str]:
-    return default if figure.series is None else [figure.series]
+def _series(figure: Figure, default: Sequence[str]) -> Sequence[str] | Mapping[str, Mapping[str, Any]]:
+    if figure.series is None:
+        return default
+    return [figure.series] if isinstance(figure.series, str) else figure.series
 
 
 def _over_metric(results: Results, figure: Figure, y: Quantity, x: Quantity) -> list[Series]:
@@ -243,6 +251,20 @@ def _count(found: Sequence[Series]) -> str:
     points = sum(len(one.x) for one in found)
     beside = sum(len(one.published) for one in found)
     return f"{points} settings" + (f" and {beside} published ones" if beside else "")
+
+
+def _gaps(found: Sequence[Series], band: tuple[float, float] | None) -> str:
+    """Say of each series how far it is from the diagonal, and how many of its settings are in the band."""
+    said = []
+    for one in found:
+        gaps = [value - at for at, value in zip(one.x, one.y, strict=True)]
+        text = f"{one.label}: measured" if one.label else "Measured"
+        text += f" minus target lies between {min(gaps):+.3f} and {max(gaps):+.3f}"
+        if band is not None:
+            near = sum(abs(gap) <= max(band[0], band[1] * at) for gap, at in zip(gaps, one.x, strict=True))
+            text += f", {near} of {len(gaps)} within the tolerance"
+        said.append(f"{text}.")
+    return " ".join(said)
 
 
 def _range(found: Sequence[Series]) -> str:

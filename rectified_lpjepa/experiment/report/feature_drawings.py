@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rectified_lpjepa.experiment.file import Figure
+from rectified_lpjepa.experiment.presentation import Figure
 from rectified_lpjepa.experiment.report import feature_figures
 from rectified_lpjepa.experiment.report.drawing import Drawing, NothingToDrawError
 from rectified_lpjepa.experiment.report.feature_figures import Panel, Unit

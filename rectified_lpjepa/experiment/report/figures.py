@@ -50,7 +50,7 @@ class Bar:
     published: float | None = None
 
 
-def accuracy_over_l0(series: Sequence[Series], xlabel: str, ylabel: str) -> Figure:
+def accuracy_over_l0(series: Sequence[Series], xlabel: str, ylabel: str, *, connected: bool = False) -> Figure:
     """Draw accuracy against the measured active fraction: the Pareto front, and where the cliff was published to be.
 
     A point is on the front if no sparser point is as accurate.
@@ -59,17 +59,19 @@ def accuracy_over_l0(series: Sequence[Series], xlabel: str, ylabel: str) -> Figu
         series: x is the active fraction in [0, 1], y the accuracy.
         xlabel: what x is.
         ylabel: what y is, with its unit.
+        connected: whether lines join the points of a series, to be compared at equal x, instead of the front.
 
     Returns:
         A figure with one panel.
     """
     panels = panels_apart({ylabel: series})
     fractions = [x for one in series for x in (*one.x, *(x for x, _ in one.published))]
-    front = pareto_front([(x, y) for one in series for x, y in zip(one.x, one.y, strict=True)])
+    points = [] if connected else [(x, y) for one in series for x, y in zip(one.x, one.y, strict=True)]
+    front = pareto_front(points)
     with sheet(1.05 + 1.7 * len(panels)) as figure:
         grid = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
         for axes, (label, shown) in zip(grid, panels, strict=True):
-            draw_points(axes, shown, connected=False)
+            draw_points(axes, shown, connected=connected)
             axes.set_ylabel(label)
         wide_axis(grid[0], "x", fractions)
         left = grid[0].get_xlim()[0]
@@ -81,7 +83,9 @@ def accuracy_over_l0(series: Sequence[Series], xlabel: str, ylabel: str) -> Figu
                 "textcoords": "offset points",
                 "ha": "right",
             }
-            grid[0].annotate("beyond the cliff", (CLIFF, 1), (-3, -2), va="top", fontsize=6.5, color="0.35", **place)
+            grid[0].annotate(
+                "beyond the cliff", (CLIFF, 1), (-2, -2), va="top", rotation=90, fontsize=6.5, color="0.35", **place
+            )
             grid[0].set_xlim(left=left)
         extra = []
         if len(front) > 1:
@@ -106,12 +110,13 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-def l0_over_target(series: Sequence[Series], ylabel: str) -> Figure:
+def l0_over_target(series: Sequence[Series], ylabel: str, band: tuple[float, float] | None = None) -> Figure:
     """Draw the measured active fraction against the one that the target has; on the diagonal the target is obeyed.
 
     Args:
         series: x is the target's active fraction, y the measured one.
         ylabel: what y is.
+        band: how far y may be from x, and as what share of x; the larger of the two counts, and is drawn as a band.
 
     Returns:
         A figure with one panel.
@@ -123,9 +128,17 @@ def l0_over_target(series: Sequence[Series], ylabel: str) -> Figure:
         for axis in ("x", "y"):
             wide_axis(axes, axis, values)
         ends = (min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1]))
-        axes.plot(ends, ends, color=PREDICTED, linestyle="--", linewidth=1.1, zorder=1)
+        colour = PREDICTED if len(series) == 1 else GREY  # vermilion is near to the colours of series
+        axes.plot(ends, ends, color=colour, linestyle="--", linewidth=1.1, zorder=1)
+        extra: list[Artist] = [predicted_handle("as asked", colour)]
+        if band is not None:
+            x = np.geomspace(*ends, 200) if axes.get_xscale() == "log" else np.linspace(*ends, 200)
+            tolerance = np.maximum(band[0], band[1] * x)
+            look: dict[str, Any] = {"color": colour, "alpha": 0.15, "linewidth": 0}
+            axes.fill_between(x, x - tolerance, x + tolerance, zorder=0, **look)
+            extra.append(Patch(label="tolerance", **look))
         axes.set(xlim=ends, ylim=ends, xlabel="active fraction ℓ0 of the target", ylabel=ylabel)
-        series_legend(figure, series, [predicted_handle("as asked")])
+        series_legend(figure, series, extra)
     return figure
 
 

@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 import matplotlib as mpl
 
-from rectified_lpjepa.experiment.conditions import Verdict
 from rectified_lpjepa.experiment.file import POST_HOC
 from rectified_lpjepa.experiment.report.drawing import Drawing, NothingToDrawError
 from rectified_lpjepa.experiment.report.drawings import draw
 from rectified_lpjepa.experiment.report.pages import date, write_page
 from rectified_lpjepa.experiment.report.results import Results, mean_of
-from rectified_lpjepa.experiment.report.table import make_table, sources
+from rectified_lpjepa.experiment.report.table import make_cell_table, make_table, sources
+from rectified_lpjepa.experiment.verdicts import Verdict
 from rectified_lpjepa.files import atomic_write
 from rectified_lpjepa.sweep.collect import write_csv
 from rectified_lpjepa.sweep.manifest import shown
@@ -29,8 +29,9 @@ PAGE = "index.html"
 def write_report(folder: Path) -> Path:
     """Write the report of an experiment into ``<folder>/report``.
 
-    The page ``index.html`` holds all that it shows. Beside it are the figures as PNG and SVG, and ``summary.csv`` with
-    mean and 95 % interval of every metric. A figure that the results do not suffice for is named with the reason.
+    The page ``index.html`` holds all that it shows. Beside it are the figures as PNG and SVG, ``summary.csv`` with mean
+    and 95 % interval of every metric, and ``conditions.csv`` with what conditions compared, where they keep it. A
+    figure that the results do not suffice for is named with the reason.
 
     Args:
         folder: of a profile of an experiment, with its ``experiment.json``.
@@ -45,7 +46,7 @@ def write_report(folder: Path) -> Path:
     results = Results.read(folder)
     out = folder / FOLDER
     out.mkdir(exist_ok=True)
-    for former in [*out.glob("figure_*.png"), *out.glob("figure_*.svg")]:
+    for former in [*out.glob("figure_*.png"), *out.glob("figure_*.svg"), *out.glob("conditions.csv")]:
         former.unlink()
     figures, not_drawn = [], []
     for index, wanted in enumerate(results.figures, 1):
@@ -58,6 +59,8 @@ def write_report(folder: Path) -> Path:
             name = f"figure_{index:02d}_{wanted.kind}" + (f"_{part}" if len(drawings) > 1 else "")
             figures.append(_save(drawing, out / name))
     write_csv(out / "summary.csv", _summary(results))
+    if compared := _compared(results):
+        write_csv(out / "conditions.csv", compared)
     write_page(
         out / PAGE,
         "report.html.j2",
@@ -65,6 +68,7 @@ def write_report(folder: Path) -> Path:
         verdict=_verdict(results.conditions),
         table=make_table(results),
         date=date(results.date),
+        cells=[made for one in results.conditions if (made := make_cell_table(one, results.columns))],
         sources=sources(results),
         marks={one.mark for one in results.published},
         figures=figures,
@@ -115,6 +119,11 @@ def _summary(results: Results) -> list[dict[str, Any]]:
             row |= {f"{name} mean": found and found.mean, f"{name} ±": found and found.half}
         rows.append(row)
     return rows
+
+
+def _compared(results: Results) -> list[dict[str, Any]]:
+    """Make a row for each setting, or setting and seed, that a condition compared."""
+    return [{"condition": one.text, **cell} for one in results.conditions for cell in one.cells]
 
 
 @dataclass

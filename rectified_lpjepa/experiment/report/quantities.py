@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rectified_lpjepa.experiment.file import Column
 from rectified_lpjepa.experiment.intervals import Interval
+from rectified_lpjepa.experiment.presentation import Column
 
 _LAST = {  # last part of a metric's name: what people call it, and its unit
     "top1": ("top-1 accuracy", "%"),

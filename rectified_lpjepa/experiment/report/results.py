@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from rectified_lpjepa.experiment.conditions import Verdict
-from rectified_lpjepa.experiment.file import Column, Figure, Published
 from rectified_lpjepa.experiment.groups import Group, Point, grouped
 from rectified_lpjepa.experiment.intervals import Interval, interval
+from rectified_lpjepa.experiment.presentation import Column, Figure, Published
+from rectified_lpjepa.experiment.verdicts import Verdict
 
 FILE = "experiment.json"
 

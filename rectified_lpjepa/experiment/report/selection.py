@@ -8,11 +8,11 @@ from typing import Any
 
 from rectified_lpjepa.experiment.groups import Group, matches
 from rectified_lpjepa.experiment.intervals import Interval, interval
+from rectified_lpjepa.experiment.presentation import is_beside
 from rectified_lpjepa.experiment.report.drawing import NothingToDrawError
 from rectified_lpjepa.experiment.report.marks import Series
 from rectified_lpjepa.experiment.report.quantities import Quantity
 from rectified_lpjepa.experiment.report.results import Results, mean_of
-from rectified_lpjepa.experiment.summary import is_beside
 from rectified_lpjepa.sweep.manifest import shown
 
 
@@ -39,13 +39,20 @@ def select(results: Results, where: Mapping[str, Any]) -> Results:
     )
 
 
-def bundles(results: Results, names: Sequence[str]) -> list[Bundle]:
+def bundles(results: Results, names: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> list[Bundle]:
     """Put the groups that agree in some values into one series each.
 
     Args:
         results: the points to show.
-        names: short names of the values that tell the series apart; those that do not vary are left out.
+        names: short names of the values that tell the series apart, those that do not vary are left out; or the setting
+            of each series by its label, groups of no such setting are left out.
     """
+    if isinstance(names, Mapping):
+        chosen = [
+            Bundle(label, where, [group for group in results.groups if matches(group.values, where)])
+            for label, where in names.items()
+        ]
+        return [bundle for bundle in chosen if bundle.groups]
     told = [name for name in names if len({shown(group.values.get(name)) for group in results.groups}) > 1]
     found: dict[str, Bundle] = {}
     for group in results.groups:
@@ -138,11 +145,7 @@ def over_epochs(results: Results, bundle: Bundle, y: Quantity) -> Series | None:
 
 
 def _published(results: Results, bundle: Bundle, y: Quantity) -> list[Any]:
-    return [
-        one
-        for one in results.published
-        if y.metric in one.metrics and all(one.values.get(name) == value for name, value in bundle.key.items())
-    ]
+    return [one for one in results.published if y.metric in one.metrics and matches(one.values, bundle.key)]
 
 
 def _scaled(means: Sequence[Interval | None], of: Quantity) -> tuple[list[Any], list[float | None]]:

@@ -73,7 +73,7 @@ def log_axis(axes: Axes, which: str, values: Sequence[float], *, at_points: bool
         axis.set_major_locator(FixedLocator(distinct))
         axis.set_minor_locator(NullLocator())
     else:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 1.7 else (1.0,)))
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 2.1 else (1.0,)))
 
 
 def _plain(value: float, _: int) -> str:

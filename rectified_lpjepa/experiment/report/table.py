@@ -1,16 +1,19 @@
-"""The table of a report: ours beside published beside predicted."""
+"""The tables of a report: ours beside published beside predicted, and what each condition compared."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rectified_lpjepa.experiment.file import Published
 from rectified_lpjepa.experiment.groups import Group
+from rectified_lpjepa.experiment.presentation import Column, Published, is_beside
 from rectified_lpjepa.experiment.report.quantities import Quantity, quantity
 from rectified_lpjepa.experiment.report.results import Results, mean_of
-from rectified_lpjepa.experiment.summary import is_beside
+from rectified_lpjepa.experiment.verdicts import Verdict
 
 Cell = list[tuple[str, int | None]]
+_TOLD = ("setting", "seed", "seeds")  # of a condition's cells: what is no number to be shown in a unit
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,39 @@ def make_table(results: Results) -> Table:
             rows.append(Row(one.label, "not run", cells))
     heads = [Head(column.axis, own) for column, own in zip(columns, parts, strict=True)]
     return Table(heads, rows, any(len(group.points) == 1 for group in results.groups))
+
+
+@dataclass(frozen=True)
+class CellTable:
+    """What a condition compared: its text, headings, and a row of texts for each setting, or each setting and seed."""
+
+    condition: str
+    heads: list[str]
+    rows: list[list[str]]
+
+
+def make_cell_table(verdict: Verdict, columns: Sequence[Column]) -> CellTable | None:
+    """Lay out what a condition compared, None where it is of a kind that keeps no table of it."""
+    if not verdict.cells:
+        return None
+    names = list(dict.fromkeys(name for cell in verdict.cells for name in cell))
+    # Keys that are no metrics, such as the difference, are in the unit of what the condition is about.
+    found = {name: quantity(name.removesuffix("_target") if "/" in name else verdict.metric, columns) for name in names}
+    heads = [_head(name, found[name]) for name in names]
+    rows = [[_told(cell.get(name), found[name], name) for name in names] for cell in verdict.cells]
+    return CellTable(verdict.text, heads, rows)
+
+
+def _head(name: str, of: Quantity) -> str:
+    if "/" in name:
+        return of.axis + (" of the target" if name.endswith("_target") else "")
+    return name if name in _TOLD or not of.unit else f"{name} ({of.unit})"
+
+
+def _told(value: Any, of: Quantity, name: str) -> str:
+    if value is None:
+        return ""
+    return str(value) if name in _TOLD else of.shown(value)
 
 
 def sources(results: Results) -> list[tuple[str, str]]:
