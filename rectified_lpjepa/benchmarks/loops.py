@@ -20,7 +20,7 @@ from rectified_lpjepa.benchmarks.loss import published_style
 from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
 from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Batch, Views
-from rectified_lpjepa.data.module import InMemoryImages
+from rectified_lpjepa.data.images import InMemoryImages
 from rectified_lpjepa.functional import random_directions
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.objectives import RDMReg

@@ -2,182 +2,27 @@
 
 from __future__ import annotations
 
-import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, augment, colour
-from rectified_lpjepa.data.batches import UNLABELLED, Batch, Split, Views
+from rectified_lpjepa.data.augmentations import Augmentation, augment, colour
+from rectified_lpjepa.data.batches import Batch, Split, Views
 from rectified_lpjepa.data.image_ops import fit_square
-from rectified_lpjepa.data.sampler import BatchRequest, EvaluationSampler, GlobalBatchSampler
+from rectified_lpjepa.data.images import Images, InMemoryImages
+from rectified_lpjepa.data.loading import BatchDataset, LateLoader, TrainingLoader, leave_signals_to_the_run
+from rectified_lpjepa.data.sampler import EvaluationSampler, GlobalBatchSampler
 from rectified_lpjepa.functional.randomness import keyed_generator
 
 FINGERPRINT_LENGTH = 16
 """Hexadecimal digits of a data set's fingerprint."""
 
 _SUBSET_SEED = 0  # of the fixed permutation whose beginning `train_samples` takes: not the seed of a run
-
-
-class Images(Protocol):
-    """The images of one split that are read from files by the batch."""
-
-    @property
-    def labels(self) -> Tensor:
-        """Labels, int64 (n,), -1 for samples without one."""
-
-    def read_training(self, indices: Tensor, parameters: ViewParameters) -> Tensor:
-        """Read samples for training: uint8 (B, C, H, W) as stored, or the views' crops, uint8 (V, B, C, S, S)."""
-
-    def read_evaluation(self, indices: Tensor) -> Tensor:
-        """Read samples for evaluation: uint8 (B, C, H, W)."""
-
-
-class InMemoryImages:
-    """Images that are held in memory as bytes.
-
-    Args:
-        images: uint8 (n, C, H, W).
-        labels: int64 (n,), -1 for samples without a label; None for none at all.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor | None) -> None:
-        self.images = images
-        self.labels = torch.full((len(images),), UNLABELLED) if labels is None else labels
-        self._on_device: dict[torch.device, Tensor] = {}
-
-    def take(self, indices: Tensor) -> Tensor:
-        """Take images where the indices are.
-
-        The first call for a device moves the whole split there, once and for all; a CPU uses the memory that is there.
-
-        Args:
-            indices: int64 (B,), on any device.
-
-        Returns:
-            Images as stored, uint8 (B, C, H, W), on the same device.
-
-        Raises:
-            ValueError: the device has too little memory for the split.
-        """
-        device = indices.device
-        if device not in self._on_device:
-            try:
-                self._on_device[device] = self.images.to(device)
-            except torch.OutOfMemoryError as error:
-                raise ValueError(
-                    f"The images of a data set in memory, {self.images.nbytes / 2**30:.2f} GiB, are kept on the device "
-                    f"that trains, and {device} has no room for them. HINT: store them as image files and use "
-                    "`--data ImageFolderDataModule`, or take a device with more memory."
-                ) from error
-        return self._on_device[device].index_select(0, indices)
-
-    def channel_statistics(self) -> tuple[list[float], list[float]]:
-        """Compute mean and (biased) standard deviation of each channel, for images in [0, 1], from exact counts."""
-        means, stds = [], []
-        values = torch.arange(256, dtype=torch.float64) / 255
-        for channel in self.images.unbind(1):
-            share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
-            mean = (share * values).sum()
-            means.append(float(mean))
-            stds.append(float((share * (values - mean).square()).sum().sqrt()))
-        return means, stds
-
-
-class _BatchDataset(Dataset[Batch]):
-    """Answers the requests of a sampler with batches; with a recipe for training, without one for evaluation."""
-
-    def __init__(
-        self,
-        split: Split,
-        images: Images | InMemoryImages,
-        augmentation: Augmentation | None,
-        views: int,
-        seed: int,
-    ) -> None:
-        self.split = split
-        self.labels = images.labels
-        self.files = None if isinstance(images, InMemoryImages) else images
-        self.augmentation = augmentation
-        self.views = views
-        self.seed = seed
-
-    @override
-    def __getitem__(self, request: BatchRequest) -> Batch:
-        indices = torch.tensor(request.indices, dtype=torch.int64)
-        parameters = images = None
-        if self.augmentation is not None:
-            # The table is the global batch's, so that a sample's views do not depend on the number of processes.
-            generator = keyed_generator(self.seed, "views", request.number)
-            table = self.augmentation.draw(self.views, request.global_batch, generator=generator)
-            parameters = table.rows(request.start, request.start + len(indices))
-        if self.files is not None:
-            images = (
-                self.files.read_evaluation(indices)
-                if parameters is None
-                else self.files.read_training(indices, parameters)
-            )
-        return Batch(self.split, images, self.labels[indices], request.number, indices, parameters)
-
-
-def _leave_signals_to_the_run(_: int) -> None:
-    """Let a worker work on while the run that it belongs to is asked to stop, and until that ends it.
-
-    Clusters and terminals send a signal to all processes of a job, and a run of several processes goes on to the next
-    step that all of them log.
-    """
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
-class _LateLoader(DataLoader[Batch]):
-    """A loader that looks at its sampler when the first batch is asked for.
-
-    Lightning takes the iterator before it tells the sampler the epoch of a resumed run, and workers would start at
-    once on the order of epoch 0.
-    """
-
-    @override
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        yield from super().__iter__()
-
-    @override
-    def _get_iterator(self) -> Any:
-        iterator = super()._get_iterator()
-        for worker in getattr(iterator, "_workers", ()):
-            # Python ends what is left of them by SIGTERM, which they do not heed, and would wait for ever.
-            worker._popen.terminate = worker._popen.kill
-        return iterator
-
-
-class _TrainingLoader(_LateLoader):
-    """A loader that can go on in the midst of an epoch; Lightning keeps its state in checkpoints."""
-
-    sampler: GlobalBatchSampler
-    _first = 0
-    _given = 0
-
-    @override
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self.sampler.first_batch = self._given = self._first
-        self._first = 0
-        for batch in super().__iter__():
-            self._given += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Say how many batches of its epoch the loader has given, those before a stop included."""
-        return {"batches": self._given}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass start behind the batches that were given."""
-        self._first = state["batches"]
 
 
 class TwoViewDataModule(LightningDataModule, ABC):
@@ -372,14 +217,14 @@ class TwoViewDataModule(LightningDataModule, ABC):
     ) -> DataLoader[Batch]:
         images = self.images(split)
         workers = 0 if isinstance(images, InMemoryImages) else self.num_workers
-        kind = _TrainingLoader if isinstance(sampler, GlobalBatchSampler) else _LateLoader
+        kind = TrainingLoader if isinstance(sampler, GlobalBatchSampler) else LateLoader
         return kind(
-            _BatchDataset(split, images, augmentation, self.views, self.seed),
+            BatchDataset(split, images, augmentation, self.views, self.seed),
             batch_size=None,
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_the_run,
+            worker_init_fn=leave_signals_to_the_run,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             # A generator of its own: otherwise each pass would draw a number from the global one.
             generator=keyed_generator(self.seed, "loader"),

@@ -27,7 +27,7 @@ from rectified_lpjepa.data import (
 )
 from rectified_lpjepa.data.augmentations import augment
 from rectified_lpjepa.data.image_ops import fit_square
-from rectified_lpjepa.data.module import InMemoryImages
+from rectified_lpjepa.data.images import InMemoryImages
 from rectified_lpjepa.functional.randomness import keyed_generator
 
 QUIET: dict[str, Any] = {
