@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -18,8 +19,16 @@ class Images(Protocol):
     def labels(self) -> Tensor:
         """Labels, int64 (n,), -1 for samples without one."""
 
-    def read_training(self, indices: Tensor, parameters: ViewParameters) -> Tensor:
-        """Read samples for training: uint8 (B, C, H, W) as stored, or the views' crops, uint8 (V, B, C, S, S)."""
+    def read_training(self, indices: Tensor, views: Sequence[tuple[ViewParameters, int]]) -> list[Tensor]:
+        """Read the crops of samples for training.
+
+        Args:
+            indices: int64 (B,).
+            views: for each kind of views the parameters, of V views of these B samples, and the side S in pixels.
+
+        Returns:
+            For each kind the crops, uint8 (V, B, C, S, S).
+        """
 
     def read_evaluation(self, indices: Tensor) -> Tensor:
         """Read samples for evaluation: uint8 (B, C, H, W)."""

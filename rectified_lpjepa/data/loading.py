@@ -4,53 +4,83 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from rectified_lpjepa.data.augmentations import Augmentation
+from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters
 from rectified_lpjepa.data.batches import Batch, Split
 from rectified_lpjepa.data.images import Images, InMemoryImages
 from rectified_lpjepa.data.sampler import BatchRequest, GlobalBatchSampler
 from rectified_lpjepa.functional.randomness import keyed_generator
 
 
+class ViewKind(NamedTuple):
+    """What is drawn for the views of one size."""
+
+    purpose: str
+    """Names their random numbers, which so do not depend on those of other views."""
+    augmentation: Augmentation
+    num: int
+    """Number of views of each image."""
+    size: int
+    """Side of a view in pixels."""
+
+    def draw(self, seed: int, request: BatchRequest) -> ViewParameters:
+        """Draw the parameters of the samples of a request.
+
+        The table is the global batch's, so that a sample's views do not depend on the number of processes.
+        """
+        generator = keyed_generator(seed, self.purpose, request.number)
+        table = self.augmentation.draw(self.num, request.global_batch, generator=generator)
+        return table.rows(request.start, request.start + len(request.indices))
+
+
 class BatchDataset(Dataset[Batch]):
-    """Answers the requests of a sampler with batches; with a recipe for training, without one for evaluation."""
+    """Answers the requests of a sampler with batches; with kinds of views for training, without for evaluation.
+
+    Args:
+        split: the part of the data set.
+        images: of this part.
+        seed: of the run.
+        views: the kind of the global views; None in evaluation.
+        local: the kind of the local crops; None for none.
+    """
 
     def __init__(
         self,
         split: Split,
         images: Images | InMemoryImages,
-        augmentation: Augmentation | None,
-        views: int,
         seed: int,
+        views: ViewKind | None = None,
+        local: ViewKind | None = None,
     ) -> None:
         self.split = split
         self.labels = images.labels
         self.files = None if isinstance(images, InMemoryImages) else images
-        self.augmentation = augmentation
-        self.views = views
         self.seed = seed
+        self.views = views
+        self.local = local
 
     @override
     def __getitem__(self, request: BatchRequest) -> Batch:
         indices = torch.tensor(request.indices, dtype=torch.int64)
-        parameters = images = None
-        if self.augmentation is not None:
-            # The table is the global batch's, so that a sample's views do not depend on the number of processes.
-            generator = keyed_generator(self.seed, "views", request.number)
-            table = self.augmentation.draw(self.views, request.global_batch, generator=generator)
-            parameters = table.rows(request.start, request.start + len(indices))
-        if self.files is not None:
-            images = (
-                self.files.read_evaluation(indices)
-                if parameters is None
-                else self.files.read_training(indices, parameters)
-            )
-        return Batch(self.split, images, self.labels[indices], request.number, indices, parameters)
+        kinds = [kind for kind in (self.views, self.local) if kind is not None]
+        tables = [kind.draw(self.seed, request) for kind in kinds]
+        images: list[Tensor] = []
+        if self.files is not None and not kinds:
+            images = [self.files.read_evaluation(indices)]
+        elif self.files is not None:
+            sizes = [kind.size for kind in kinds]
+            images = self.files.read_training(indices, list(zip(tables, sizes, strict=True)))
+        # The global views come first, and what is missing is None.
+        parameters, local_parameters, *_ = *tables, None, None
+        first, local_images, *_ = *images, None, None
+        labels = self.labels[indices]
+        return Batch(self.split, first, labels, request.number, indices, parameters, local_images, local_parameters)
 
 
 def leave_signals_to_the_run(_: int) -> None:

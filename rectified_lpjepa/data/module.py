@@ -15,7 +15,8 @@ from rectified_lpjepa.data.augmentations import Augmentation, augment, colour
 from rectified_lpjepa.data.batches import Batch, Split, Views
 from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.data.images import Images, InMemoryImages
-from rectified_lpjepa.data.loading import BatchDataset, LateLoader, TrainingLoader, leave_signals_to_the_run
+from rectified_lpjepa.data.loading import BatchDataset, LateLoader, TrainingLoader, ViewKind, leave_signals_to_the_run
+from rectified_lpjepa.data.local_crops import LocalCrops
 from rectified_lpjepa.data.sampler import EvaluationSampler, GlobalBatchSampler
 from rectified_lpjepa.functional.randomness import keyed_generator
 
@@ -35,7 +36,10 @@ class TwoViewDataModule(LightningDataModule, ABC):
     Args:
         image_size: side of the views, and of evaluation images, in pixels.
         augmentation: the recipe of the views, the same for all of them.
-        views: number of views of each image.
+        views: number of global views of each image, at least 2 with local crops, too: every pair of them is compared,
+            here in training and by some evaluations later.
+        local_crops: small views besides, of small parts of the image; by default none. They leave the global views as
+            they are.
         batch_size: images of a training batch over all processes together; a multiple of their number.
         eval_batch_size: images of an evaluation batch over all processes together, at most.
         train_samples: train on this many samples, the first ones of a permutation that is always the same; None for
@@ -54,6 +58,7 @@ class TwoViewDataModule(LightningDataModule, ABC):
         image_size: int,
         augmentation: Augmentation = Augmentation(),
         views: int = 2,
+        local_crops: LocalCrops = LocalCrops(),
         batch_size: int = 256,
         eval_batch_size: int = 512,
         train_samples: int | None = None,
@@ -73,9 +78,16 @@ class TwoViewDataModule(LightningDataModule, ABC):
                 raise ValueError(f"{name} is {value}. It must be at least {lowest}.")
         if predict_split not in ("train", "test"):
             raise ValueError(f"predict_split is {predict_split!r}. It must be 'train' or 'test'.")
+        if local_crops.num and local_crops.size > image_size:
+            raise ValueError(
+                f"local_crops.size is {local_crops.size} and image_size {image_size}, but a local crop is no larger "
+                "than a global view, usually less than half as wide. HINT: set `--data.local_crops.size "
+                f"{max(1, image_size // 2)}` or below."
+            )
         self.image_size = image_size
         self.augmentation = augmentation
         self.views = views
+        self.local_crops = local_crops
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.train_samples = train_samples
@@ -114,14 +126,23 @@ class TwoViewDataModule(LightningDataModule, ABC):
         """
         return None
 
+    @property
+    def local_size(self) -> int | None:
+        """Side of the local crops in pixels; None where there are none."""
+        return self.local_crops.size if self.local_crops.num else None
+
     def facts(self) -> dict[str, str | int]:
         """Return the facts worth printing at the start of a run, by name. Known after ``setup("fit")``."""
-        return {
+        facts: dict[str, str | int] = {
             "data": type(self).__name__.removesuffix("DataModule"),
             "training images": len(self.positions("train")),
             "evaluation images": len(self.positions("test")),
             "classes": "none" if self.num_classes is None else self.num_classes,
         }
+        if self.local_crops.num:
+            sides = [f"{side} × {side} pixels" for side in (self.image_size, self.local_crops.size)]
+            facts["views"] = f"{self.views} of {sides[0]}, and {self.local_crops.num} local crops of {sides[1]}"
+        return facts
 
     @abstractmethod
     def load(self, split: Split) -> Images | InMemoryImages:
@@ -166,7 +187,7 @@ class TwoViewDataModule(LightningDataModule, ABC):
         sampler = GlobalBatchSampler(
             self.positions("train"), self.batch_size, seed=self.seed, num_replicas=replicas, rank=rank
         )
-        return self._loader("train", sampler, self.augmentation)
+        return self._loader("train", sampler, self._global_views, self._local_views)
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -187,10 +208,10 @@ class TwoViewDataModule(LightningDataModule, ABC):
         """Return the loader of this process's part of a split: each sample once, without augmentation."""
         replicas, rank = self._place()
         sampler = EvaluationSampler(self.positions(split), self.eval_batch_size, num_replicas=replicas, rank=rank)
-        return self._loader(split, sampler, None)
+        return self._loader(split, sampler)
 
     def views_loader(self, split: Split, samples: int, draw: int = 0) -> DataLoader[Batch]:
-        """Return the loader of this process's part of the augmented views of some samples, each of them once.
+        """Return the loader of this process's part of the global views of some samples, each of them once.
 
         Args:
             split: where to take the samples.
@@ -207,19 +228,32 @@ class TwoViewDataModule(LightningDataModule, ABC):
         count = min(samples, len(positions))
         positions = positions[torch.arange(count) * len(positions) // count]
         sampler = EvaluationSampler(positions, self.eval_batch_size, num_replicas=replicas, rank=rank, pass_number=draw)
-        return self._loader(split, sampler, self.augmentation)
+        return self._loader(split, sampler, self._global_views)
+
+    @property
+    def _global_views(self) -> ViewKind:
+        return ViewKind("views", self.augmentation, self.views, self.image_size)
+
+    @property
+    def _local_views(self) -> ViewKind | None:
+        local = self.local_crops
+        return ViewKind("local crops", local.recipe(self.augmentation), local.num, local.size) if local.num else None
 
     def _place(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def _loader(
-        self, split: Split, sampler: GlobalBatchSampler | EvaluationSampler, augmentation: Augmentation | None
+        self,
+        split: Split,
+        sampler: GlobalBatchSampler | EvaluationSampler,
+        views: ViewKind | None = None,
+        local: ViewKind | None = None,
     ) -> DataLoader[Batch]:
         images = self.images(split)
         workers = 0 if isinstance(images, InMemoryImages) else self.num_workers
         kind = TrainingLoader if isinstance(sampler, GlobalBatchSampler) else LateLoader
         return kind(
-            BatchDataset(split, images, augmentation, self.views, self.seed),
+            BatchDataset(split, images, self.seed, views, local),
             batch_size=None,
             sampler=sampler,
             num_workers=workers,
@@ -237,16 +271,21 @@ class TwoViewDataModule(LightningDataModule, ABC):
         """Make the views of a batch on its device; what is not a :class:`Batch` passes unchanged."""
         if not isinstance(batch, Batch):
             return batch
-        return Views(self._make_views(batch), batch.labels, batch.number, batch.indices)
-
-    def _make_views(self, batch: Batch) -> Tensor:
-        images = batch.images
-        if images is None:
+        if batch.images is None:
             stored = self.images(batch.split)
             assert isinstance(stored, InMemoryImages)
             images = stored.take(batch.indices)
+        else:
+            images = batch.images
+        local = None
         if batch.parameters is None:
-            return fit_square(images, self.image_size)
-        if images.ndim == 5:
-            return colour(images, batch.parameters)
-        return augment(images, batch.parameters, self.image_size)
+            views = fit_square(images, self.image_size)
+        elif batch.images is None:
+            views = augment(images, batch.parameters, self.image_size)
+            if batch.local_parameters is not None:
+                local = augment(images, batch.local_parameters, self.local_crops.size)
+        else:
+            views = colour(images, batch.parameters)
+            if batch.local_parameters is not None and batch.local_images is not None:
+                local = colour(batch.local_images, batch.local_parameters)
+        return Views(views, batch.labels, batch.number, batch.indices, local)
