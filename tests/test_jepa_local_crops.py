@@ -108,5 +108,5 @@ def test_the_command_line_trains_with_local_crops(tmp_path: Path, capsys: pytest
     arguments += ["--model.backbone.name=vit_tiny_patch16_224", f"--model.backbone.kwargs={json.dumps(vit)}"]
     with pytest.raises(SystemExit):
         main([*arguments, "--run.name=vit"])
-    assert re.search(r"takes no local crops of 8×8 .*HINT: .*dynamic_img_size: true", capsys.readouterr().err)
+    assert re.search(r"takes no local crops of 8×8 .*HINT: .*dynamic_img_size true", capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == [run]

@@ -164,7 +164,7 @@ class Backbone:
             raise ValueError(
                 f"{self.name!r}, built for images of {image_size}×{image_size}, takes no local crops of "
                 f"{local_size}×{local_size} pixels ({error}). HINT: a ViT takes them with "
-                "`--model.backbone.kwargs '{dynamic_img_size: true}'`; for others set another "
+                "`--model.backbone.kwargs.dynamic_img_size true`; for others set another "
                 "`--data.local_crops.size`, or take a backbone for images of any size, such as a ResNet."
             ) from error
         model.train()
