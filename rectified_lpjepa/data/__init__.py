@@ -1,4 +1,4 @@
-"""Data modules: two augmented views of each image for training, every sample once for evaluation."""
+"""Data modules: augmented views of each image for training, every sample once for evaluation."""
 
 from rectified_lpjepa.data.augmentations import Augmentation
 from rectified_lpjepa.data.batches import Batch, Views
