@@ -100,7 +100,7 @@ class CLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed")
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("data.init_args.batch_size", "model.batch_size")
-        for name in ("num_classes", "image_size", "in_channels", "mean", "std"):
+        for name in ("num_classes", "image_size", "local_size", "in_channels", "mean", "std"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     @staticmethod

@@ -39,6 +39,8 @@ def identity(config: Mapping[str, Any], fingerprint: str | None) -> dict[str, An
     """
     data = config["data"]
     arguments = {key: value for key, value in (data.get("init_args") or {}).items() if key not in _RUNTIME_DATA_KEYS}
+    if not arguments.get("local_crops", {}).get("num"):
+        arguments.pop("local_crops", None)  # none are none, whatever their size
     return {
         "seed_everything": config["seed_everything"],
         "model": {key: value for key, value in config["model"].items() if key not in _RUNTIME_MODEL_KEYS},

@@ -1,6 +1,7 @@
 """The LightningModule of the model: views → backbone → projector → rectifier → objective, with linear probes.
 
-Shape suffixes: V views, B samples of this process, C channels, S side of an image, F encoder features, D projector's.
+Shape suffixes: V views (global ones, and local crops after them), B samples of this process, C channels, S side of an
+image, F encoder features, D projector's.
 """
 
 from __future__ import annotations
@@ -57,9 +58,10 @@ class Features(NamedTuple):
 class RectifiedLpJEPA(LightningModule):
     """A joint-embedding model whose projector features follow a target distribution (arXiv 2602.01456).
 
-    Two augmented views of each image pass the backbone, the projector and the rectifier; the objective pulls the views
-    together and the features' distribution to the target. Linear probes learn on detached encoder and projector
-    features at the same time and never touch the model's gradients.
+    Two or more augmented views of each image pass the backbone, the projector and the rectifier, and so do its local
+    crops, if there are any; the objective pulls the views together and the features' distribution to the target. Linear
+    probes learn on detached encoder and projector features of the global views at the same time and never touch the
+    model's gradients.
 
     Args:
         objective: loss on the projector features of all views, such as :class:`~rectified_lpjepa.objectives.RDMReg`.
@@ -68,9 +70,11 @@ class RectifiedLpJEPA(LightningModule):
         rectifier: what follows the projector: ``relu``; ``rep_relu`` (forward of ReLU, gradient of GELU); ``none``.
         optimizer: optimiser, learning rates and schedule.
         view_passes: ``each`` sends every view through the network in a forward pass of its own, so that batch
-            normalisation sees one view at a time (as the paper does); ``joint`` pools the statistics of all views.
+            normalisation sees one view at a time (as the paper does); ``joint`` pools the statistics of all global
+            views, and those of all local crops.
         num_classes: number of labels; None for unlabelled data, then there are no probes.
         image_size: side of the square images in pixels.
+        local_size: side of the local crops in pixels; None for none.
         in_channels: number of image channels.
         mean: mean of each channel, for images in [0, 1].
         std: standard deviation of each channel.
@@ -96,6 +100,7 @@ class RectifiedLpJEPA(LightningModule):
         view_passes: Literal["each", "joint"] = "each",
         num_classes: int | None = None,
         image_size: int = 32,
+        local_size: int | None = None,
         in_channels: int = 3,
         mean: list[float] = [0.0],  # noqa: B006 - a list, as configuration files give it; never changed
         std: list[float] = [1.0],  # noqa: B006
@@ -119,6 +124,7 @@ class RectifiedLpJEPA(LightningModule):
                 "view_passes": view_passes,
                 "num_classes": num_classes,
                 "image_size": image_size,
+                "local_size": local_size,
                 "in_channels": in_channels,
                 "mean": mean,
                 "std": std,
@@ -131,12 +137,13 @@ class RectifiedLpJEPA(LightningModule):
         self.optimizer_settings = optimizer
         self.rectifier: Rectifier = rectifier
         self.view_passes = view_passes
+        self.local_size = local_size
         self.batch_size = batch_size
         self.seed = seed
         # The weights, too, are a function of the seed, whatever was drawn before.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_seed(seed, "weights"))
-            self.backbone = backbone.build(image_size, in_channels).to(memory_format=torch.channels_last)
+            self.backbone = backbone.build(image_size, in_channels, local_size).to(memory_format=torch.channels_last)
             self.projector = projector.build(self.backbone.num_features)
             self.probes = nn.ModuleDict()
             if num_classes is not None:
@@ -172,6 +179,28 @@ class RectifiedLpJEPA(LightningModule):
         preactivations = self.projector(encoder)
         return Features(encoder, preactivations, rectify(preactivations, self.rectifier))
 
+    def training_features(self, batch: Views) -> tuple[Features, Tensor]:
+        """Compute the features of the views of a batch.
+
+        Args:
+            batch: V global views and L local crops of B samples.
+
+        Returns:
+            The features of the global views, (V, B, F) and (V, B, D), which the probes learn on; and the projector's
+            of the global views and, after them, of the local crops, (V + L, B, D), on which the objective acts.
+        """
+        features = self._features_of_views(batch.images)
+        if batch.local is None:
+            return features, features.projector
+        return features, torch.cat((features.projector, self._features_of_views(batch.local).projector))
+
+    def _features_of_views(self, views_VBCSS: Tensor) -> Features:
+        if self.view_passes == "each":
+            passes = [self(images) for images in views_VBCSS]
+            return Features(*(torch.stack(parts) for parts in zip(*passes, strict=True)))
+        joint = self(views_VBCSS.flatten(0, 1))
+        return Features(*(part.unflatten(0, views_VBCSS.shape[:2]) for part in joint))
+
     # ------------------------------------------------------------------------------------------------ training
 
     @override
@@ -192,6 +221,11 @@ class RectifiedLpJEPA(LightningModule):
             raise ValueError(
                 f"The data come in batches of {data.batch_size} images and the model was built for {self.batch_size}, "
                 f"by which it scales its learning rates. HINT: RectifiedLpJEPA(batch_size={data.batch_size})."
+            )
+        if isinstance(data, TwoViewDataModule) and data.local_size != self.local_size:
+            raise ValueError(
+                f"The data have local crops of {data.local_size} pixels and the model was built for {self.local_size}. "
+                f"HINT: RectifiedLpJEPA(local_size={data.local_size})."
             )
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]  # a connector sets it
             raise ValueError(
@@ -222,19 +256,12 @@ class RectifiedLpJEPA(LightningModule):
 
     @override
     def training_step(self, batch: Views, batch_idx: int) -> dict[str, Any]:
-        views_VBCSS = batch.images
-        if self.view_passes == "each":
-            passes = [self(images) for images in views_VBCSS]
-            features = Features(*(torch.stack(parts) for parts in zip(*passes, strict=True)))
-        else:
-            joint = self(views_VBCSS.flatten(0, 1))
-            features = Features(*(part.unflatten(0, views_VBCSS.shape[:2]) for part in joint))
-
+        features, z_VBD = self.training_features(batch)
         strategy, shard = self.trainer.strategy, current_shard()
-        gathered_VBD = features.projector
+        gathered_VBD = z_VBD
         if self.objective.needs_gathering and isinstance(strategy, AllGatherDDPStrategy):
-            gathered_VBD, shard = strategy.gather_views(features.projector), strategy.shard
-        output = self.objective(features.projector, gathered_VBD, seed=self.seed, step=batch.number, shard=shard)
+            gathered_VBD, shard = strategy.gather_views(z_VBD), strategy.shard
+        output = self.objective(z_VBD, gathered_VBD, seed=self.seed, step=batch.number, shard=shard)
 
         loss = output.loss
         terms = {"loss": loss.detach(), **output.parts}
@@ -246,7 +273,7 @@ class RectifiedLpJEPA(LightningModule):
             terms[f"probe_{name}"] = cross_entropy.detach()
             measured = probe.accuracies(logits_VBC, batch.labels)
             accuracies |= {f"probe_{name}/{key}": value for key, value in measured.items()}
-        self.train_means.update(terms | accuracies, weight=views_VBCSS.shape[1])
+        self.train_means.update(terms | accuracies, weight=len(batch.labels))
         self.train_means.log_once(self, "train")
         if will_be_logged_step(self.trainer, batch_idx):
             terms = mean_over_processes(terms)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_jepa import digits, quiet_trainer, tiny_model
+from tiny_jepa import BATCH, digits, quiet_trainer, tiny_model
 from torch import nn
 
+from rectified_lpjepa.data import DigitsDataModule, LocalCrops
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 
 
@@ -54,6 +55,17 @@ def test_checkpoints_load_with_and_without_compilation(tmp_path: Path, without_c
     trainer = quiet_trainer(tmp_path, max_epochs=2)
     trainer.fit(tiny_model(), digits(), ckpt_path=tmp_path / "compiled.ckpt")
     assert trainer.global_step == 4
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_a_compiled_network_takes_local_crops(tmp_path: Path, without_compiler: list[nn.Module]) -> None:
+    plain, compiled = tiny_model(local_size=8), tiny_model(local_size=8, compile=True)
+    for model in (plain, compiled):
+        data = DigitsDataModule(batch_size=BATCH, seed=3, local_crops=LocalCrops(num=2, size=8))
+        quiet_trainer(tmp_path).fit(model, data)
+    assert without_compiler == [compiled.backbone, compiled.projector]
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("view_passes", ["each", "joint"])

@@ -17,7 +17,7 @@ from tiny_jepa import DIM, MODULES, TINY_RESNET, quiet_trainer, tiny_model
 from torch import nn
 
 from rectified_lpjepa.callbacks import FeatureWriter
-from rectified_lpjepa.data import NpzDataModule
+from rectified_lpjepa.data import LocalCrops, NpzDataModule
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.networks import Backbone
 from rectified_lpjepa.objectives import Directions, RDMReg, Target
@@ -25,7 +25,7 @@ from rectified_lpjepa.optim import Optimizer
 
 TRAIN_SAMPLES, TEST_SAMPLES, BATCH = 40, 41, 12
 # Batch norm makes the network see all samples of the batch: it is synchronised.
-CASES = {"vit, lars": "lars", "vit, adamw": "adamw", "resnet, adamw": "adamw"}
+CASES = {"vit, lars": "lars", "vit, adamw": "adamw", "resnet, adamw": "adamw", "resnet, local crops": "adamw"}
 
 
 class Run(NamedTuple):
@@ -77,6 +77,7 @@ def model_of(case: str) -> Recorded:
         backbone=vit if "vit" in case else Backbone(kwargs=TINY_RESNET),
         optimizer=Optimizer(CASES[case], lr=0.4 if "vit" in case else 0.1, probe_lr=0.4, warmup_epochs=0),
         batch_size=BATCH,
+        local_size=8 if "local" in case else None,
     )
     if "vit" in case:
         with torch.random.fork_rng(devices=[]):
@@ -98,7 +99,10 @@ def work(rank: int, world_size: int, folder: Path, case: str) -> Run:
         elastic |= {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
         os.environ |= {name: str(value) for name, value in elastic.items()}
         arguments |= {"devices": world_size, "strategy": "ddp_all_gather", "sync_batchnorm": True}
-    data = NpzDataModule(str(folder / "digits.npz"), image_size=16, batch_size=BATCH, eval_batch_size=16, seed=3)
+    several: dict[str, Any] = {"views": 3, "local_crops": LocalCrops(num=2, size=8)} if "local" in case else {}
+    data = NpzDataModule(
+        str(folder / "digits.npz"), image_size=16, batch_size=BATCH, eval_batch_size=16, seed=3, **several
+    )
     model = model_of(case)
     writer = FeatureWriter(str(folder / f"features-{world_size}-{case}.npz"))
     trainer = quiet_trainer(folder, [writer], num_sanity_val_steps=0, log_every_n_steps=1, **arguments)

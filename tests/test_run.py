@@ -43,6 +43,7 @@ def configuration(**changes: Any) -> dict[str, Any]:
         {"data__init_args__num_workers": 3},
         {"model__compile": True},
         {"data__init_args__path": "/elsewhere/set.npz"},
+        {"data__init_args__local_crops": {"num": 0, "size": 7}},
     ],
 )
 def test_runtime_keys_do_not_change_the_identity(change: dict[str, Any]) -> None:
@@ -56,6 +57,7 @@ def test_runtime_keys_do_not_change_the_identity(change: dict[str, Any]) -> None
         {"model__rectifier": "none"},
         {"trainer__max_epochs": 3},
         {"data__init_args__batch_size": 9},
+        {"data__init_args__local_crops": {"num": 2}},
         {"data__class_path": "ImageFolderDataModule"},
     ],
 )

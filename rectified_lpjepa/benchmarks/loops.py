@@ -20,12 +20,12 @@ from rectified_lpjepa.benchmarks.loss import published_style
 from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
 from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Batch, Views
-from rectified_lpjepa.data.module import InMemoryImages
+from rectified_lpjepa.data.images import InMemoryImages
 from rectified_lpjepa.functional import random_directions
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.objectives import RDMReg
 
-_JOINT, _MIXED = "joint", {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+_MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 _VIEWS = 2  # of the published style
 
 
@@ -107,13 +107,9 @@ class BareLoop(Loop):
         """Forward, loss, backward, optimiser and schedule on the views of a batch."""
         model = self.model
         with self.autocast():
-            if model.view_passes == _JOINT:
-                joint = model(views.images.flatten(0, 1))
-                encoder_VBF, _, z_VBD = (part.unflatten(0, views.images.shape[:2]) for part in joint)
-            else:
-                encoder_VBF, _, z_VBD = map(torch.stack, zip(*map(model, views.images), strict=True))
+            features, z_VBD = model.training_features(views)
             loss = model.objective(z_VBD, z_VBD, seed=model.seed, step=views.number).loss
-            loss = loss + sum(self.probe_losses(encoder_VBF, z_VBD, views.labels))
+            loss = loss + sum(self.probe_losses(features.encoder, features.projector, views.labels))
         self.descend(loss)
 
     def run(self, steps: int) -> None:
@@ -154,10 +150,11 @@ class PublishedLoop(Loop):
                 f"The published-style loop has the rectifier relu alone, the model has {model.rectifier}. HINT: set "
                 "`model.rectifier: relu` in the configuration of `benchmark step`."
             )
-        if data.views != _VIEWS:
+        if data.views != _VIEWS or data.local_crops.num:
             raise ValueError(
-                f"The published-style loop has {_VIEWS} views of each image, the data have {data.views}. HINT: set "
-                f"`views: {_VIEWS}` for the data in the configuration of `benchmark step`."
+                f"The published-style loop has {_VIEWS} views of each image, the data have {data.views} and "
+                f"{data.local_crops.num} local crops. HINT: set `views: {_VIEWS}` and `local_crops: {{num: 0}}` for "
+                "the data in the configuration of `benchmark step`."
             )
         super().__init__(model, precision, total_steps, steps_per_epoch, device)
         self.objective = model.objective

@@ -66,7 +66,8 @@ def baseline(images: FolderImages) -> None:
 
 def read_views(images: FolderImages, parameters: ViewParameters) -> Tensor:
     """Cut the views of every image, as a worker of the loader does."""
-    return images.read_training(torch.arange(len(images.labels)), parameters)
+    [crops] = images.read_training(torch.arange(len(images.labels)), [(parameters, SIDE)])
+    return crops
 
 
 def read_and_colour(images: FolderImages, parameters: ViewParameters) -> None:

@@ -10,7 +10,8 @@ from torchvision.datasets import CIFAR10, CIFAR100  # type: ignore[import-untype
 from typing_extensions import override
 
 from rectified_lpjepa.data.batches import Split
-from rectified_lpjepa.data.module import InMemoryImages, TwoViewDataModule
+from rectified_lpjepa.data.images import InMemoryImages
+from rectified_lpjepa.data.module import TwoViewDataModule
 
 
 class CIFAR10DataModule(TwoViewDataModule):

@@ -44,13 +44,14 @@ class EncodedImage:
         self.path = path
         with _errors_naming(path):
             self.encoded = path.read_bytes()
-            self._image = Image.open(BytesIO(self.encoded))
-        if self._image.mode.startswith(("I", "F")):
+            image = Image.open(BytesIO(self.encoded))
+        if image.mode.startswith(("I", "F")):
             raise ValueError(
-                f"The image {path} has the mode {self._image.mode}, more than 8 bits a channel. Convert it to 8 bits."
+                f"The image {path} has the mode {image.mode}, more than 8 bits a channel. Convert it to 8 bits."
             )
-        self.width, self.height = self._image.size
-        self.format = self._image.format
+        self.width, self.height = image.size
+        self.format = image.format
+        self._undecoded: Image.Image | None = image
 
     def scale_for(self, boxes: Sequence[Sequence[int]], size: int, scales: Sequence[int] = JPEG_SCALES) -> int:
         """Choose by how much to divide the sides in decoding, see :data:`DETAIL`.
@@ -80,15 +81,17 @@ class EncodedImage:
         Raises:
             ValueError: the file is damaged or cut short; the message names it.
         """
-        if scale > 1:
-            self._image.draft(None, (self.width // scale, self.height // scale))
-        return torch.from_numpy(np.array(self.to_pil())).permute(2, 0, 1)
+        return torch.from_numpy(np.array(self.to_pil(scale))).permute(2, 0, 1)
 
-    def to_pil(self) -> Image.Image:
+    def to_pil(self, scale: int = 1) -> Image.Image:
         """Decode the pixels to a Pillow image of mode ``"RGB"``; otherwise as :meth:`decode`."""
         with _errors_naming(self.path):
-            self._image.load()
-            return self._image if self._image.mode == "RGB" else self._image.convert("RGB")
+            # Pillow decodes an image once, at one scale.
+            image, self._undecoded = self._undecoded or Image.open(BytesIO(self.encoded)), None
+            if scale > 1:
+                image.draft(None, (self.width // scale, self.height // scale))
+            image.load()
+            return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def read_image(path: Path) -> Image.Image:

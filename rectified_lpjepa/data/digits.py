@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from rectified_lpjepa.data.augmentations import Augmentation
 from rectified_lpjepa.data.batches import Split
-from rectified_lpjepa.data.module import InMemoryImages, TwoViewDataModule
+from rectified_lpjepa.data.images import InMemoryImages
+from rectified_lpjepa.data.module import TwoViewDataModule
 
 _WHITE = 16  # the largest value in scikit-learn's arrays
 

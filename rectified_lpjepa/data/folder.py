@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -57,7 +58,7 @@ class FolderImages:
         root: folder of the split.
         files: paths relative to ``root``.
         labels: int64 (n,), -1 for samples without a label.
-        image_size: side of crops and evaluation images in pixels.
+        image_size: side of evaluation images in pixels.
     """
 
     jpeg_scales: ClassVar[tuple[int, ...]] = JPEG_SCALES
@@ -77,23 +78,37 @@ class FolderImages:
     def _path(self, index: int) -> Path:
         return self.root / os.fsdecode(self._files[index])
 
-    def read_training(self, indices: Tensor, parameters: ViewParameters) -> Tensor:
-        """Decode each image once, no larger than its views need it, and cut them out of it: uint8 (V, B, 3, S, S)."""
-        views, batch = parameters.flip.shape
-        crops = torch.empty(views, batch, 3, self.image_size, self.image_size, dtype=torch.uint8)
-        for start in range(0, batch, _AT_ONCE):
+    def read_training(self, indices: Tensor, views: Sequence[tuple[ViewParameters, int]]) -> list[Tensor]:
+        """Cut the views out of images that are decoded no larger than each kind of them needs it.
+
+        An image is decoded once, unless two kinds need it at different scales: what is cut for one does not depend on
+        the others.
+
+        Args:
+            indices: int64 (B,).
+            views: for each kind of views the parameters, of V views of these B samples, and the side S in pixels.
+
+        Returns:
+            For each kind the crops, uint8 (V, B, 3, S, S).
+        """
+        crops = [torch.empty(*kind.flip.shape, 3, size, size, dtype=torch.uint8) for kind, size in views]
+        for start in range(0, len(indices), _AT_ONCE):
             images = [EncodedImage(self._path(index)) for index in indices[start : start + _AT_ONCE].tolist()]
             heights, widths = torch.tensor([(image.height, image.width) for image in images]).unbind(1)
-            boxes = crop_boxes(parameters.rows(start, start + len(images)), heights, widths)
+            boxes = [crop_boxes(kind.rows(start, start + len(images)), heights, widths) for kind, _ in views]
             for row, image in enumerate(images):
-                self._cut(image, boxes[:, row].tolist(), crops[:, start + row])
+                decoded: dict[int, Tensor] = {}
+                for kind_boxes, kind_crops in zip(boxes, crops, strict=True):
+                    self._cut(image, decoded, kind_boxes[:, row].tolist(), kind_crops[:, start + row])
         return crops
 
-    def _cut(self, image: EncodedImage, boxes: list[list[int]], crops: Tensor) -> None:
-        scale = image.scale_for(boxes, self.image_size, self.jpeg_scales)
-        pixels = image.decode(scale)
+    def _cut(self, image: EncodedImage, decoded: dict[int, Tensor], boxes: list[list[int]], crops: Tensor) -> None:
+        size = crops.shape[-1]
+        scale = image.scale_for(boxes, size, self.jpeg_scales)
+        if scale not in decoded:
+            decoded[scale] = image.decode(scale)
         for crop, box in zip(crops, boxes, strict=True):
-            crop.copy_(crop_host(pixels, scaled_box(box, image, scale), self.image_size))
+            crop.copy_(crop_host(decoded[scale], scaled_box(box, image, scale), size))
 
     def read_evaluation(self, indices: Tensor) -> Tensor:
         """Decode each image and take its centre: uint8 (B, 3, S, S)."""

@@ -2,182 +2,28 @@
 
 from __future__ import annotations
 
-import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, augment, colour
-from rectified_lpjepa.data.batches import UNLABELLED, Batch, Split, Views
+from rectified_lpjepa.data.augmentations import Augmentation, augment, colour
+from rectified_lpjepa.data.batches import Batch, Split, Views
 from rectified_lpjepa.data.image_ops import fit_square
-from rectified_lpjepa.data.sampler import BatchRequest, EvaluationSampler, GlobalBatchSampler
+from rectified_lpjepa.data.images import Images, InMemoryImages
+from rectified_lpjepa.data.loading import BatchDataset, LateLoader, TrainingLoader, ViewKind, leave_signals_to_the_run
+from rectified_lpjepa.data.local_crops import LocalCrops
+from rectified_lpjepa.data.sampler import EvaluationSampler, GlobalBatchSampler
 from rectified_lpjepa.functional.randomness import keyed_generator
 
 FINGERPRINT_LENGTH = 16
 """Hexadecimal digits of a data set's fingerprint."""
 
 _SUBSET_SEED = 0  # of the fixed permutation whose beginning `train_samples` takes: not the seed of a run
-
-
-class Images(Protocol):
-    """The images of one split that are read from files by the batch."""
-
-    @property
-    def labels(self) -> Tensor:
-        """Labels, int64 (n,), -1 for samples without one."""
-
-    def read_training(self, indices: Tensor, parameters: ViewParameters) -> Tensor:
-        """Read samples for training: uint8 (B, C, H, W) as stored, or the views' crops, uint8 (V, B, C, S, S)."""
-
-    def read_evaluation(self, indices: Tensor) -> Tensor:
-        """Read samples for evaluation: uint8 (B, C, H, W)."""
-
-
-class InMemoryImages:
-    """Images that are held in memory as bytes.
-
-    Args:
-        images: uint8 (n, C, H, W).
-        labels: int64 (n,), -1 for samples without a label; None for none at all.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor | None) -> None:
-        self.images = images
-        self.labels = torch.full((len(images),), UNLABELLED) if labels is None else labels
-        self._on_device: dict[torch.device, Tensor] = {}
-
-    def take(self, indices: Tensor) -> Tensor:
-        """Take images where the indices are.
-
-        The first call for a device moves the whole split there, once and for all; a CPU uses the memory that is there.
-
-        Args:
-            indices: int64 (B,), on any device.
-
-        Returns:
-            Images as stored, uint8 (B, C, H, W), on the same device.
-
-        Raises:
-            ValueError: the device has too little memory for the split.
-        """
-        device = indices.device
-        if device not in self._on_device:
-            try:
-                self._on_device[device] = self.images.to(device)
-            except torch.OutOfMemoryError as error:
-                raise ValueError(
-                    f"The images of a data set in memory, {self.images.nbytes / 2**30:.2f} GiB, are kept on the device "
-                    f"that trains, and {device} has no room for them. HINT: store them as image files and use "
-                    "`--data ImageFolderDataModule`, or take a device with more memory."
-                ) from error
-        return self._on_device[device].index_select(0, indices)
-
-    def channel_statistics(self) -> tuple[list[float], list[float]]:
-        """Compute mean and (biased) standard deviation of each channel, for images in [0, 1], from exact counts."""
-        means, stds = [], []
-        values = torch.arange(256, dtype=torch.float64) / 255
-        for channel in self.images.unbind(1):
-            share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
-            mean = (share * values).sum()
-            means.append(float(mean))
-            stds.append(float((share * (values - mean).square()).sum().sqrt()))
-        return means, stds
-
-
-class _BatchDataset(Dataset[Batch]):
-    """Answers the requests of a sampler with batches; with a recipe for training, without one for evaluation."""
-
-    def __init__(
-        self,
-        split: Split,
-        images: Images | InMemoryImages,
-        augmentation: Augmentation | None,
-        views: int,
-        seed: int,
-    ) -> None:
-        self.split = split
-        self.labels = images.labels
-        self.files = None if isinstance(images, InMemoryImages) else images
-        self.augmentation = augmentation
-        self.views = views
-        self.seed = seed
-
-    @override
-    def __getitem__(self, request: BatchRequest) -> Batch:
-        indices = torch.tensor(request.indices, dtype=torch.int64)
-        parameters = images = None
-        if self.augmentation is not None:
-            # The table is the global batch's, so that a sample's views do not depend on the number of processes.
-            generator = keyed_generator(self.seed, "views", request.number)
-            table = self.augmentation.draw(self.views, request.global_batch, generator=generator)
-            parameters = table.rows(request.start, request.start + len(indices))
-        if self.files is not None:
-            images = (
-                self.files.read_evaluation(indices)
-                if parameters is None
-                else self.files.read_training(indices, parameters)
-            )
-        return Batch(self.split, images, self.labels[indices], request.number, indices, parameters)
-
-
-def _leave_signals_to_the_run(_: int) -> None:
-    """Let a worker work on while the run that it belongs to is asked to stop, and until that ends it.
-
-    Clusters and terminals send a signal to all processes of a job, and a run of several processes goes on to the next
-    step that all of them log.
-    """
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
-class _LateLoader(DataLoader[Batch]):
-    """A loader that looks at its sampler when the first batch is asked for.
-
-    Lightning takes the iterator before it tells the sampler the epoch of a resumed run, and workers would start at
-    once on the order of epoch 0.
-    """
-
-    @override
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        yield from super().__iter__()
-
-    @override
-    def _get_iterator(self) -> Any:
-        iterator = super()._get_iterator()
-        for worker in getattr(iterator, "_workers", ()):
-            # Python ends what is left of them by SIGTERM, which they do not heed, and would wait for ever.
-            worker._popen.terminate = worker._popen.kill
-        return iterator
-
-
-class _TrainingLoader(_LateLoader):
-    """A loader that can go on in the midst of an epoch; Lightning keeps its state in checkpoints."""
-
-    sampler: GlobalBatchSampler
-    _first = 0
-    _given = 0
-
-    @override
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self.sampler.first_batch = self._given = self._first
-        self._first = 0
-        for batch in super().__iter__():
-            self._given += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Say how many batches of its epoch the loader has given, those before a stop included."""
-        return {"batches": self._given}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next pass start behind the batches that were given."""
-        self._first = state["batches"]
 
 
 class TwoViewDataModule(LightningDataModule, ABC):
@@ -190,7 +36,10 @@ class TwoViewDataModule(LightningDataModule, ABC):
     Args:
         image_size: side of the views, and of evaluation images, in pixels.
         augmentation: the recipe of the views, the same for all of them.
-        views: number of views of each image.
+        views: number of global views of each image, at least 2 with local crops, too: every pair of them is compared,
+            here in training and by some evaluations later.
+        local_crops: small views besides, of small parts of the image; by default none. They leave the global views as
+            they are.
         batch_size: images of a training batch over all processes together; a multiple of their number.
         eval_batch_size: images of an evaluation batch over all processes together, at most.
         train_samples: train on this many samples, the first ones of a permutation that is always the same; None for
@@ -209,6 +58,7 @@ class TwoViewDataModule(LightningDataModule, ABC):
         image_size: int,
         augmentation: Augmentation = Augmentation(),
         views: int = 2,
+        local_crops: LocalCrops = LocalCrops(),
         batch_size: int = 256,
         eval_batch_size: int = 512,
         train_samples: int | None = None,
@@ -228,9 +78,16 @@ class TwoViewDataModule(LightningDataModule, ABC):
                 raise ValueError(f"{name} is {value}. It must be at least {lowest}.")
         if predict_split not in ("train", "test"):
             raise ValueError(f"predict_split is {predict_split!r}. It must be 'train' or 'test'.")
+        if local_crops.num and local_crops.size > image_size:
+            raise ValueError(
+                f"local_crops.size is {local_crops.size} and image_size {image_size}, but a local crop is no larger "
+                "than a global view, usually less than half as wide. HINT: set `--data.local_crops.size "
+                f"{max(1, image_size // 2)}` or below."
+            )
         self.image_size = image_size
         self.augmentation = augmentation
         self.views = views
+        self.local_crops = local_crops
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.train_samples = train_samples
@@ -269,14 +126,23 @@ class TwoViewDataModule(LightningDataModule, ABC):
         """
         return None
 
+    @property
+    def local_size(self) -> int | None:
+        """Side of the local crops in pixels; None where there are none."""
+        return self.local_crops.size if self.local_crops.num else None
+
     def facts(self) -> dict[str, str | int]:
         """Return the facts worth printing at the start of a run, by name. Known after ``setup("fit")``."""
-        return {
+        facts: dict[str, str | int] = {
             "data": type(self).__name__.removesuffix("DataModule"),
             "training images": len(self.positions("train")),
             "evaluation images": len(self.positions("test")),
             "classes": "none" if self.num_classes is None else self.num_classes,
         }
+        if self.local_crops.num:
+            sides = [f"{side} × {side} pixels" for side in (self.image_size, self.local_crops.size)]
+            facts["views"] = f"{self.views} of {sides[0]}, and {self.local_crops.num} local crops of {sides[1]}"
+        return facts
 
     @abstractmethod
     def load(self, split: Split) -> Images | InMemoryImages:
@@ -321,7 +187,7 @@ class TwoViewDataModule(LightningDataModule, ABC):
         sampler = GlobalBatchSampler(
             self.positions("train"), self.batch_size, seed=self.seed, num_replicas=replicas, rank=rank
         )
-        return self._loader("train", sampler, self.augmentation)
+        return self._loader("train", sampler, self._global_views, self._local_views)
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -342,10 +208,10 @@ class TwoViewDataModule(LightningDataModule, ABC):
         """Return the loader of this process's part of a split: each sample once, without augmentation."""
         replicas, rank = self._place()
         sampler = EvaluationSampler(self.positions(split), self.eval_batch_size, num_replicas=replicas, rank=rank)
-        return self._loader(split, sampler, None)
+        return self._loader(split, sampler)
 
     def views_loader(self, split: Split, samples: int, draw: int = 0) -> DataLoader[Batch]:
-        """Return the loader of this process's part of the augmented views of some samples, each of them once.
+        """Return the loader of this process's part of the global views of some samples, each of them once.
 
         Args:
             split: where to take the samples.
@@ -362,24 +228,37 @@ class TwoViewDataModule(LightningDataModule, ABC):
         count = min(samples, len(positions))
         positions = positions[torch.arange(count) * len(positions) // count]
         sampler = EvaluationSampler(positions, self.eval_batch_size, num_replicas=replicas, rank=rank, pass_number=draw)
-        return self._loader(split, sampler, self.augmentation)
+        return self._loader(split, sampler, self._global_views)
+
+    @property
+    def _global_views(self) -> ViewKind:
+        return ViewKind("views", self.augmentation, self.views, self.image_size)
+
+    @property
+    def _local_views(self) -> ViewKind | None:
+        local = self.local_crops
+        return ViewKind("local crops", local.recipe(self.augmentation), local.num, local.size) if local.num else None
 
     def _place(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def _loader(
-        self, split: Split, sampler: GlobalBatchSampler | EvaluationSampler, augmentation: Augmentation | None
+        self,
+        split: Split,
+        sampler: GlobalBatchSampler | EvaluationSampler,
+        views: ViewKind | None = None,
+        local: ViewKind | None = None,
     ) -> DataLoader[Batch]:
         images = self.images(split)
         workers = 0 if isinstance(images, InMemoryImages) else self.num_workers
-        kind = _TrainingLoader if isinstance(sampler, GlobalBatchSampler) else _LateLoader
+        kind = TrainingLoader if isinstance(sampler, GlobalBatchSampler) else LateLoader
         return kind(
-            _BatchDataset(split, images, augmentation, self.views, self.seed),
+            BatchDataset(split, images, self.seed, views, local),
             batch_size=None,
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_the_run,
+            worker_init_fn=leave_signals_to_the_run,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             # A generator of its own: otherwise each pass would draw a number from the global one.
             generator=keyed_generator(self.seed, "loader"),
@@ -392,16 +271,21 @@ class TwoViewDataModule(LightningDataModule, ABC):
         """Make the views of a batch on its device; what is not a :class:`Batch` passes unchanged."""
         if not isinstance(batch, Batch):
             return batch
-        return Views(self._make_views(batch), batch.labels, batch.number, batch.indices)
-
-    def _make_views(self, batch: Batch) -> Tensor:
-        images = batch.images
-        if images is None:
+        if batch.images is None:
             stored = self.images(batch.split)
             assert isinstance(stored, InMemoryImages)
             images = stored.take(batch.indices)
+        else:
+            images = batch.images
+        local = None
         if batch.parameters is None:
-            return fit_square(images, self.image_size)
-        if images.ndim == 5:
-            return colour(images, batch.parameters)
-        return augment(images, batch.parameters, self.image_size)
+            views = fit_square(images, self.image_size)
+        elif batch.images is None:
+            views = augment(images, batch.parameters, self.image_size)
+            if batch.local_parameters is not None:
+                local = augment(images, batch.local_parameters, self.local_crops.size)
+        else:
+            views = colour(images, batch.parameters)
+            if batch.local_parameters is not None and batch.local_images is not None:
+                local = colour(batch.local_images, batch.local_parameters)
+        return Views(views, batch.labels, batch.number, batch.indices, local)

@@ -18,7 +18,8 @@ from numpy.lib import format as npy
 from typing_extensions import override
 
 from rectified_lpjepa.data.batches import Split
-from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, InMemoryImages, TwoViewDataModule
+from rectified_lpjepa.data.images import InMemoryImages
+from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, TwoViewDataModule
 
 _SPLITS: tuple[Split, Split] = ("train", "test")
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 import timm
+import torch
 from timm.models import get_pretrained_cfg_value, is_model_in_modules
 from torch import Tensor, nn
 from typing_extensions import override
@@ -20,19 +21,21 @@ _SET_HERE = {
 
 
 class Encoder(nn.Module):
-    """A timm model without classifier, which takes images of one size only.
+    """A timm model without classifier, which takes images of one size only, and local crops of another one.
 
     Args:
         model: the timm model; its keys in a state dict are timm's, below ``model.``.
         image_size: side S of the square images in pixels.
         in_channels: number C of image channels.
+        local_size: side of local crops in pixels; None for none.
     """
 
-    def __init__(self, model: nn.Module, image_size: int, in_channels: int) -> None:
+    def __init__(self, model: nn.Module, image_size: int, in_channels: int, local_size: int | None = None) -> None:
         super().__init__()
         self.model = model
         self.image_size = image_size
         self.in_channels = in_channels
+        self.local_size = local_size
 
     @property
     def num_features(self) -> int:
@@ -45,7 +48,7 @@ class Encoder(nn.Module):
         """Compute the pooled features of a batch of images.
 
         Args:
-            images: (B, C, S, S), floating point, normalised.
+            images: (B, C, S, S), floating point, normalised; local crops have their own side.
 
         Returns:
             Encoder features (B, F).
@@ -54,10 +57,12 @@ class Encoder(nn.Module):
             ValueError: the images are of another shape than the backbone was built for.
         """
         expected = (self.in_channels, self.image_size, self.image_size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+        local = (self.in_channels, self.local_size, self.local_size)
+        if images.ndim != 4 or tuple(images.shape[1:]) not in (expected, local):
+            crops = "" if self.local_size is None else f" and local crops of {self.local_size}×{self.local_size} pixels"
             raise ValueError(
-                f"The backbone was built for images of shape (B, {', '.join(map(str, expected))}) and got "
-                f"{tuple(images.shape)}. Build it with the image size and the channels of the data."
+                f"The backbone was built for images of shape (B, {', '.join(map(str, expected))}){crops} and got "
+                f"{tuple(images.shape)}. Build it with the image size, the channels and the local crops of the data."
             )
         features: Tensor = self.model(images)
         return features
@@ -110,19 +115,21 @@ class Backbone:
             arguments["img_size"] = image_size
         return arguments | self.kwargs
 
-    def build(self, image_size: int, in_channels: int = 3) -> Encoder:
+    def build(self, image_size: int, in_channels: int = 3, local_size: int | None = None) -> Encoder:
         """Build the encoder from scratch; its weights come from torch's global generator.
 
         Args:
             image_size: side of the square images in pixels.
             in_channels: number of image channels.
+            local_size: side of local crops in pixels, which it takes as well; None for none.
 
         Returns:
             A module from (B, in_channels, image_size, image_size) to (B, num_features), all of whose parameters
             receive gradients.
 
         Raises:
-            ValueError: the model's patches do not tile the image, or its stem is not a single convolution to replace.
+            ValueError: the model's patches do not tile the image or the local crops, it takes no images of their size,
+                or its stem is not a single convolution to replace.
             TypeError: the model does not take one of ``kwargs``.
         """
         try:
@@ -132,7 +139,10 @@ class Backbone:
         self._check_patches(model, image_size)
         if self.small_stem_stride is not None:
             self._replace_stem(model, in_channels)
-        return Encoder(model, image_size, in_channels)
+        if local_size is not None:
+            self._check_patches(model, local_size)
+            self._check_local_size(model, image_size, in_channels, local_size)
+        return Encoder(model, image_size, in_channels, local_size)
 
     def _check_patches(self, model: nn.Module, image_size: int) -> None:
         patch_size = getattr(getattr(model, "patch_embed", None), "patch_size", None)
@@ -143,6 +153,21 @@ class Backbone:
                 f"images of {image_size}×{image_size}. Set kwargs={{'patch_size': …}} to a divisor of {image_size}, or "
                 "another image size."
             )
+
+    def _check_local_size(self, model: nn.Module, image_size: int, in_channels: int, local_size: int) -> None:
+        # What a model takes is known to the model alone: it is given one black crop, without a trace in its statistics.
+        model.eval()
+        try:
+            with torch.no_grad():
+                model(torch.zeros(1, in_channels, local_size, local_size))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{self.name!r}, built for images of {image_size}×{image_size}, takes no local crops of "
+                f"{local_size}×{local_size} pixels ({error}). HINT: a ViT takes them with "
+                "`--model.backbone.kwargs.dynamic_img_size true`; for others set another "
+                "`--data.local_crops.size`, or take a backbone for images of any size, such as a ResNet."
+            ) from error
+        model.train()
 
     def _replace_stem(self, model: Any, in_channels: int) -> None:
         if not isinstance(model.conv1, nn.Conv2d):

@@ -1,81 +1,20 @@
-"""The base of the data modules on digits and CIFAR: loaders, views, subsets, and what Lightning does with them."""
+"""The base of the data modules on digits: loaders, views and subsets."""
 
 import hashlib
-import pickle
-import warnings
-from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from PIL import Image
+from batches_of import on_rank, views_of
 from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import Tensor
 
-from rectified_lpjepa.data import (
-    Augmentation,
-    Batch,
-    CIFAR10DataModule,
-    CIFAR100DataModule,
-    DigitsDataModule,
-    ImageFolderDataModule,
-    TwoViewDataModule,
-    Views,
-)
+from rectified_lpjepa.data import DigitsDataModule, TwoViewDataModule
 from rectified_lpjepa.data.augmentations import augment
 from rectified_lpjepa.data.image_ops import fit_square
-from rectified_lpjepa.data.module import InMemoryImages
+from rectified_lpjepa.data.images import InMemoryImages
 from rectified_lpjepa.functional.randomness import keyed_generator
-
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
-
-
-def on_rank(module: TwoViewDataModule, world: int, rank: int) -> TwoViewDataModule:
-    module.trainer = Mock(world_size=world, global_rank=rank)
-    module.trainer.strategy.root_device = torch.device("cpu")
-    return module
-
-
-def views_of(module: TwoViewDataModule, batch: Batch) -> Views:
-    views = module.on_after_batch_transfer(batch, 0)
-    assert isinstance(views, Views)
-    return views
-
-
-class Recorder(LightningModule):
-    """Learns nothing to speak of, and remembers the batches it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-        self.train_batches: list[Views] = []
-        self.evaluated: list[Views] = []
-
-    def training_step(self, batch: Views, batch_idx: int) -> Tensor:
-        self.train_batches.append(batch)
-        return self.layer(batch.images.mean().view(1)).sum()
-
-    def validation_step(self, batch: Views, batch_idx: int) -> None:
-        self.evaluated.append(batch)
-
-    test_step = validation_step
-
-    def predict_step(self, batch: Views, batch_idx: int) -> Tensor:
-        return batch.indices
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.01)
-
 
 # ------------------------------------------------------------------------------------------------------------- digits
 
@@ -284,178 +223,6 @@ def test_a_batch_larger_than_the_training_set_is_refused() -> None:
         DigitsDataModule(batch_size=2000).train_dataloader()
     with pytest.raises(ValueError, match="batch_size is 30, over all 4 process"):
         on_rank(DigitsDataModule(batch_size=30), 4, 0).train_dataloader()
-
-
-# ---------------------------------------------------------------------------------------------------------- Lightning
-
-
-def fit(epochs: int, **arguments: Any) -> tuple[Recorder, Trainer]:
-    module, trainer = Recorder(), Trainer(max_epochs=epochs, log_every_n_steps=1, **QUIET)
-    trainer.fit(module, datamodule=DigitsDataModule(train_samples=40, batch_size=16, **arguments))
-    return module, trainer
-
-
-def test_lightning_leaves_the_sampler_alone_and_tells_it_the_epoch() -> None:
-    model, trainer = fit(3)
-    batches = model.train_batches
-    assert [batch.number for batch in batches] == [0, 1, 2, 3, 4, 5]
-    assert type(trainer.train_dataloader.sampler).__name__ == "GlobalBatchSampler"
-    assert type(trainer.val_dataloaders.sampler).__name__ == "EvaluationSampler"
-    module = trainer.datamodule
-    for epoch in range(3):
-        sampler = module.train_dataloader().sampler
-        sampler.set_epoch(epoch)
-        expected = [request.indices for request in sampler]
-        assert [batch.indices.tolist() for batch in batches[2 * epoch : 2 * epoch + 2]] == expected
-    assert len({tuple(batch.indices.tolist()) for batch in batches}) == 6
-    # The sanity check sees at most two batches (here one of 360), each epoch all of them.
-    assert torch.cat([views.indices for views in model.evaluated]).tolist() == list(range(360)) * 4
-
-
-def test_the_epoch_of_a_resumed_run_reaches_loaders_with_workers(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (44, 8, 8, 3), dtype=np.uint8)
-    for number, pixels in enumerate(noise):
-        folder = tmp_path / "images" / ("train" if number < 40 else "val")
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(folder / f"{number:02}.png")
-
-    def files() -> ImageFolderDataModule:
-        return ImageFolderDataModule(str(tmp_path / "images"), image_size=8, batch_size=16, num_workers=1)
-
-    whole = Recorder()
-    Trainer(max_epochs=2, log_every_n_steps=1, **QUIET).fit(whole, datamodule=files())
-    trainer = Trainer(max_epochs=1, log_every_n_steps=1, **QUIET)
-    trainer.fit(Recorder(), datamodule=files())
-    trainer.save_checkpoint(tmp_path / "one.ckpt")
-
-    class AsksForStepsEarly(Recorder):
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            assert self.trainer.estimated_stepping_batches == 4  # makes Lightning start the loader at once
-            return super().configure_optimizers()
-
-    resumed = AsksForStepsEarly()
-    trainer = Trainer(max_epochs=2, log_every_n_steps=1, **QUIET)
-    trainer.fit(resumed, datamodule=files(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
-    assert [batch.number for batch in resumed.train_batches] == [2, 3]
-    for got, wanted in zip(resumed.train_batches, whole.train_batches[2:], strict=True):
-        assert torch.equal(got.images, wanted.images)
-
-
-def test_loaders_leave_the_filters_of_warnings_alone() -> None:
-    module = DigitsDataModule()
-    before = list(warnings.filters)
-    for loader in (module.train_dataloader(), module.val_dataloader(), module.predict_dataloader()):
-        next(iter(loader))
-    assert warnings.filters == before
-
-
-def test_validate_test_and_predict_see_every_sample_once() -> None:
-    trainer, model = Trainer(**QUIET), Recorder()
-    module = DigitsDataModule(eval_batch_size=100)
-    trainer.validate(model, datamodule=module, verbose=False)
-    trainer.test(model, datamodule=module, verbose=False)
-    indices = torch.cat([views.indices for views in model.evaluated])
-    assert indices.tolist() == list(range(360)) * 2
-    predicted = trainer.predict(model, datamodule=module)
-    assert torch.cat(predicted).tolist() == list(range(360))
-
-
-def test_what_is_no_batch_of_ours_passes_through() -> None:
-    tensor = torch.zeros(3)
-    assert DigitsDataModule().on_after_batch_transfer(tensor, 0) is tensor
-
-
-# -------------------------------------------------------------------------------------------------------------- CIFAR
-
-
-@pytest.fixture
-def cifar_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny CIFAR-100 as torchvision lays it out, with checksums to match."""
-    folder = tmp_path / "cifar-100-python"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-
-    def write(name: str, content: dict[str, Any]) -> str:
-        data = pickle.dumps(content)
-        (folder / name).write_bytes(data)
-        return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-    checksums = {
-        name: write(
-            name,
-            {
-                "data": generator.integers(0, 256, (count, 3072), dtype=np.uint8),
-                "fine_labels": generator.integers(0, 100, count).tolist(),
-            },
-        )
-        for name, count in (("train", 12), ("test", 6))
-    }
-    meta = write("meta", {"fine_label_names": [f"class {number}" for number in range(100)]})
-    torchvision_class = CIFAR100DataModule._torchvision
-    monkeypatch.setattr(torchvision_class, "train_list", [["train", checksums["train"]]])
-    monkeypatch.setattr(torchvision_class, "test_list", [["test", checksums["test"]]])
-    monkeypatch.setattr(torchvision_class, "meta", {"filename": "meta", "key": "fine_label_names", "md5": meta})
-    return tmp_path
-
-
-def test_cifar_is_read_as_stored(cifar_tree: Path) -> None:
-    module = CIFAR100DataModule(root=str(cifar_tree), batch_size=4)
-    module.prepare_data()
-    module.setup("fit")
-    stored = pickle.loads((cifar_tree / "cifar-100-python" / "train").read_bytes())
-    images = module.images("train")
-    assert images.images.dtype == torch.uint8
-    # CIFAR's rows hold the red, the green and the blue plane one after the other.
-    assert np.array_equal(images.images.numpy(), stored["data"].reshape(-1, 3, 32, 32))
-    assert images.labels.tolist() == stored["fine_labels"]
-    views = views_of(module, next(iter(module.train_dataloader())))
-    assert views.images.shape == (2, 4, 3, 32, 32)
-    assert len(module.images("test").labels) == 6
-
-
-@pytest.mark.parametrize(
-    ("kind", "classes", "mean", "std"),
-    [
-        (CIFAR10DataModule, 10, [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
-        (CIFAR100DataModule, 100, [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]),
-    ],
-)
-def test_cifar_knows_its_facts_without_the_data(
-    kind: type[CIFAR10DataModule], classes: int, mean: list[float], std: list[float]
-) -> None:
-    module = kind(root="nowhere")
-    assert (module.num_classes, module.in_channels, module.image_size) == (classes, 3, 32)
-    assert (module.mean, module.std) == (mean, std)
-    assert module.augmentation == Augmentation()
-    assert module.augmentation.blur == 0
-
-
-@pytest.mark.parametrize("kind", [CIFAR10DataModule, CIFAR100DataModule])
-def test_missing_cifar_names_the_command_that_gets_it(kind: type[CIFAR10DataModule], tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"rectified-lpjepa fit .*--data\.download true") as error:
-        kind(root=str(tmp_path)).setup("fit")
-    assert str(tmp_path) in str(error.value)
-
-
-def test_damaged_cifar_is_not_unpickled(cifar_tree: Path) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (pytest.fail, ("a file with a wrong checksum was unpickled",))
-
-    (cifar_tree / "cifar-100-python" / "train").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(ValueError, match="checksum"):
-        CIFAR100DataModule(root=str(cifar_tree)).setup("fit")
-
-
-def test_cifar_downloads_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr(
-        CIFAR10DataModule, "_torchvision", Mock(side_effect=lambda *args, **kwargs: calls.append((args, kwargs)))
-    )
-    CIFAR10DataModule(root=str(tmp_path)).prepare_data()
-    assert not calls
-    CIFAR10DataModule(root=str(tmp_path), download=True).prepare_data()
-    assert calls == [((str(tmp_path),), {"download": True})]
 
 
 # ------------------------------------------------------------------------------------------------------- command line

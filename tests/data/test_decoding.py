@@ -129,7 +129,7 @@ def test_training_crops_of_large_jpegs_are_cut_at_a_smaller_scale(tmp_path: Path
     files = [saved(tmp_path / f"{number}.jpg", photograph(number % 2)).name for number in range(19)]
     parameters = Augmentation(crop_scale=(0.05, 1.0)).draw(2, 19, generator=torch.Generator().manual_seed(0))
     images = FolderImages(tmp_path, files, torch.zeros(19, dtype=torch.int64), 48)
-    crops = images.read_training(torch.arange(19), parameters)
+    [crops] = images.read_training(torch.arange(19), [(parameters, 48)])
     scales = set()
     for row, file in enumerate(files):
         boxes = crop_boxes(parameters.rows(row, row + 1), 427, 640)[:, 0].tolist()
@@ -143,7 +143,7 @@ def test_training_crops_of_large_jpegs_are_cut_at_a_smaller_scale(tmp_path: Path
             wanted = crop_host(pixels, scaled_box(box, EncodedImage(tmp_path / file), scale), 48)
             assert torch.equal(crops[view, row], wanted)
         # The same sample in another batch and place, as with another number of processes.
-        alone = images.read_training(torch.tensor([row]), parameters.rows(row, row + 1))
+        [alone] = images.read_training(torch.tensor([row]), [(parameters.rows(row, row + 1), 48)])
         assert torch.equal(alone[:, 0], crops[:, row])
     assert scales == {1, 2, 4}
 

@@ -21,7 +21,7 @@ from rectified_lpjepa.data import DigitsDataModule, ImageFolderDataModule, NpzDa
 from rectified_lpjepa.data.batches import Split
 from rectified_lpjepa.data.corruptions import corrupt
 from rectified_lpjepa.data.image_ops import fit_square
-from rectified_lpjepa.data.module import InMemoryImages
+from rectified_lpjepa.data.images import InMemoryImages
 from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.features import FeatureSet

@@ -151,3 +151,48 @@ def test_the_small_image_stem_is_for_plain_resnets():
         Backbone("convnext_small", small_stem_stride=1)
     with pytest.raises(ValueError, match="'resnet18d' starts with several"):
         Backbone("resnet18d", small_stem_stride=1).build(32)
+
+
+DYNAMIC_VIT = Backbone("vit_small_patch16_224", kwargs=TINY_VIT | {"dynamic_img_size": True})
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [FAMILIES["resnet with small-image stem"], FAMILIES["convnext"], DYNAMIC_VIT],
+    ids=["resnet", "convnext", "vit"],
+)
+def test_local_crops_are_taken_beside_the_images(backbone):
+    """Whether it is built for them or not, the weights, and what comes of images, are the same."""
+    outputs = []
+    for local_size in (None, 32):
+        torch.manual_seed(0)
+        encoder = backbone.build(64, local_size=local_size)
+        outputs.append((encoder(torch.ones(2, 3, 64, 64)), torch.get_rng_state()))
+    assert all(torch.equal(one, other) for one, other in zip(*outputs, strict=True))
+    assert encoder.training
+    assert all(module.training for module in encoder.modules())
+    assert encoder(torch.ones(2, 3, 32, 32)).shape == (2, encoder.num_features)
+    with pytest.raises(ValueError, match=r"\(B, 3, 64, 64\) and local crops of 32×32 pixels and got \(2, 3, 16, 16\)"):
+        encoder(torch.ones(2, 3, 16, 16))
+    with pytest.raises(ValueError, match=r"and got \(2, 1, 32, 32\)"):
+        encoder(torch.ones(2, 1, 32, 32))
+
+
+def test_looking_at_a_local_crop_leaves_no_trace_in_running_statistics():
+    model = FAMILIES["resnet"].build(32, local_size=16).model
+    assert int(model.bn1.num_batches_tracked) == 0
+    assert torch.equal(model.bn1.running_mean, torch.zeros_like(model.bn1.running_mean))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "local_size", "message"),
+    [
+        (FAMILIES["vit"], 16, r"built for images of 32×32, takes no local crops of 16×16.*HINT: .*dynamic_img_size"),
+        (DYNAMIC_VIT, 14, "patches of 4×4 pixels, which do not tile images of 14×14"),
+        (FAMILIES["convnext"], 8, r"takes no local crops of 8×8 .*HINT"),
+    ],
+    ids=["vit of one size", "vit patches", "convnext with nothing left"],
+)
+def test_local_crops_that_a_backbone_cannot_take_are_refused(backbone, local_size, message):
+    with pytest.raises(ValueError, match=message):
+        backbone.build(32, local_size=local_size)
