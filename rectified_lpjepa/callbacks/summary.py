@@ -35,8 +35,9 @@ _ROWS = (
 
 
 def result_table(metrics: Mapping[str, float], prefix: str = "val") -> str:
-    """Lay out the metrics of an evaluation as a short table, what was measured beside what the target predicts."""
-    lines = [f"{'':<26}{'measured':>10}{'target':>10}"]
+    """Lay out the metrics of an evaluation as a short table, what was measured beside what a target predicts."""
+    heading = "target" if any(name.endswith("_target") for name in metrics) else ""
+    lines = [f"{'':<26}{'measured':>10}{heading:>10}"]
     for label, key, form in _ROWS:
         name = f"{prefix}/{key}"
         if name in metrics:
