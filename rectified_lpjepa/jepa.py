@@ -64,8 +64,9 @@ class RectifiedLpJEPA(LightningModule):
     Args:
         objective: loss on the projector features of all views, such as :class:`~rectified_lpjepa.objectives.RDMReg`.
         backbone: which timm model, and how it is built.
-        projector: widths of the projector.
-        rectifier: what follows the projector: ``relu``; ``rep_relu`` (forward of ReLU, gradient of GELU); ``none``.
+        projector: layers and widths of the projector.
+        rectifier: what follows the projector: ``relu``; ``rep_relu`` (forward of ReLU, gradient of GELU);
+            ``softplus_threshold``; ``gelu_relu``; ``none``. See :mod:`rectified_lpjepa.networks.rectifiers`.
         optimizer: optimiser, learning rates and schedule.
         view_passes: ``each`` sends every view through the network in a forward pass of its own, so that batch
             normalisation sees one view at a time (as the paper does); ``joint`` pools the statistics of all views.
