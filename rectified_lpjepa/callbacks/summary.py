@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Timer
 from typing_extensions import override
 
 import rectified_lpjepa
+from rectified_lpjepa.callbacks.cost import RunCost
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.remarks import start_remarks, told
 from rectified_lpjepa.source import commit
@@ -112,11 +113,13 @@ class RunSummary(pl.Callback):
         }
         if not trainer.is_global_zero:
             return
+        cost = next((part.measured(trainer) for part in _callbacks(trainer) if isinstance(part, RunCost)), {})
         result = {
             "metrics": metrics,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "seconds": round(self._elapsed(), 1),
+            "cost": cost,
             "hardware": _hardware(trainer),
             "commit": self._commit,
             "versions": {
