@@ -19,7 +19,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync, current_shard
 from rectified_lpjepa.networks import Backbone, Projector
-from rectified_lpjepa.objectives import Directions, RDMReg, Target
+from rectified_lpjepa.objectives import (
+    CrossEntropy,
+    Directions,
+    LeJEPA,
+    NTXent,
+    Objective,
+    RDMReg,
+    Target,
+    VICReg,
+    VISReg,
+)
 from rectified_lpjepa.optim import Optimizer
 
 VIEWS, BATCH, DIM, STEPS = 2, 12, 10, 3
@@ -29,7 +39,7 @@ RATES = {"lars": 0.01, "adamw": 0.1}
 class Case(NamedTuple):
     """One training run."""
 
-    objective: RDMReg
+    objective: Objective
     optimizer: Literal["lars", "adamw"] = "adamw"
     slices: Literal["sharded", "replicated"] = "sharded"
     dtype: torch.dtype = torch.float64
@@ -42,6 +52,8 @@ class Seen(NamedTuple):
     """Of each step."""
     state: dict[str, Tensor]
     losses: list[float]
+    means: list[float]
+    """Of the features of the process's own samples."""
 
 
 # No number of directions is a multiple of 2 or 4.
@@ -57,6 +69,15 @@ CASES = {
         RDMReg(Target(p=1.0), Directions("eigen_bottom_half", 9)), "lars", "replicated"
     ),
     "float32": Case(RDMReg(Target(p=1.0), Directions("random", 37)), "lars", dtype=torch.float32),
+    "LeJEPA": Case(LeJEPA(Directions("eigen", 37), weight=0.5)),
+    "LeJEPA, replicated": Case(LeJEPA(Directions("random", 37), global_views=1), "adamw", "replicated"),
+    "VICReg": Case(VICReg(), "lars"),
+    "VICReg, replicated": Case(VICReg(), "adamw", "replicated"),
+    "NT-Xent": Case(NTXent()),
+    "NT-Xent, replicated": Case(NTXent(), "lars", "replicated"),
+    "VISReg": Case(VISReg(Directions("random", 37)), "adamw"),
+    "VISReg, replicated": Case(VISReg(Directions("eigen", 37)), "adamw", "replicated"),
+    "cross-entropy": Case(CrossEntropy(), "adamw"),
 }
 PER_RANK = {
     kind: Case(RDMReg(Target(p=p, mu=-0.5), Directions(kind, 37), matching="per_rank"), optimizer)
@@ -88,6 +109,11 @@ def views(step: int, dtype: torch.dtype) -> Tensor:
     return (images + 0.5 * torch.randn(VIEWS, *images.shape, generator=generator, dtype=torch.float64)).to(dtype)
 
 
+def labels(step: int) -> Tensor:
+    """The classes (B,) of the global batch."""
+    return torch.randint(DIM, (BATCH,), generator=torch.Generator().manual_seed(step))
+
+
 def train(case: Case, loss_of_all: Any = None) -> Seen:
     """Train as one of however many processes there are; with a loss of the global features in place of the case's."""
     place, strategy = current_shard(), AllGatherDDPStrategy(slices=case.slices)
@@ -105,20 +131,22 @@ def train(case: Case, loss_of_all: Any = None) -> Seen:
         steps_per_epoch=STEPS + 1,
     )
     rows = place.rows(BATCH)
-    seen = Seen([], network.state_dict(), [])
+    own = slice(rows.start, rows.stop)
+    seen = Seen([], network.state_dict(), [], [])
     for step in range(STEPS):
-        z = model(views(step, case.dtype)[:, rows.start : rows.stop])
+        z = model(views(step, case.dtype)[:, own])
         if loss_of_all is not None:
             loss = loss_of_all(case.objective, z, step)
         elif case.objective.needs_gathering:
             gathered = strategy.gather_views(z)
             loss = case.objective(z, gathered, seed=3, step=step, shard=strategy.shard).loss
         else:
-            loss = case.objective(z, z, seed=3, step=step, shard=place).loss
+            loss = case.objective(z, z, seed=3, step=step, shard=place, labels=labels(step)[own]).loss
         optimizer.zero_grad()
         loss.backward()
         seen.gradients.append({name: p.grad.clone() for name, p in network.named_parameters() if p.requires_grad})
         seen.losses.append(loss.item())
+        seen.means.append(z.mean().item())
         optimizer.step()
         scheduler.step()
     return seen
@@ -187,7 +215,7 @@ def test_gathered_features_train_as_one_process(seen: list[dict[str, Seen]], nam
     assert_trained_equally(processes, expected, 1e-10 if case.dtype == torch.float64 else 1e-3)
     losses = np.array([process.losses for process in processes])
     np.testing.assert_allclose(losses.mean(0), expected.losses, rtol=1e-10 if case.dtype == torch.float64 else 1e-5)
-    assert len(set(losses[:, 0].tolist())) == len(seen), "every process has data of its own"
+    assert len({process.means[0] for process in processes}) == len(seen), "every process has data of its own"
 
 
 def per_rank_in_plain_words(objective: RDMReg, z: Tensor, step: int, world_size: int) -> Tensor:
