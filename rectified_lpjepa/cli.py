@@ -28,6 +28,7 @@ from rectified_lpjepa.callbacks import (
     FiniteCheck,
     ProgressBar,
     RunCheckpoint,
+    RunCost,
     RunSummary,
     result_table,
 )
@@ -162,7 +163,7 @@ class CLI(LightningCLI):
             plugins.append(BatchNormSync())
         kwargs["plugins"] = [AtomicCheckpointIO(), *plugins]
         self.summary = RunSummary()
-        own = [self.summary, FiniteCheck(), FeatureWriter(self._feature_file())]
+        own = [self.summary, RunCost(), FiniteCheck(), FeatureWriter(self._feature_file())]
         if settings.enable_progress_bar is not False:
             own.append(ProgressBar())
         kwargs["enable_model_summary"] = bool(settings.enable_model_summary)

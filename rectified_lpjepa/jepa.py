@@ -66,8 +66,9 @@ class RectifiedLpJEPA(LightningModule):
     Args:
         objective: loss on the projector features of all views, such as :class:`~rectified_lpjepa.objectives.RDMReg`.
         backbone: which timm model, and how it is built.
-        projector: widths of the projector.
-        rectifier: what follows the projector: ``relu``; ``rep_relu`` (forward of ReLU, gradient of GELU); ``none``.
+        projector: layers and widths of the projector.
+        rectifier: what follows the projector: ``relu``; ``rep_relu`` (forward of ReLU, gradient of GELU);
+            ``softplus_threshold``; ``gelu_relu``; ``none``. See :mod:`rectified_lpjepa.networks.rectifiers`.
         optimizer: optimiser, learning rates and schedule.
         view_passes: ``each`` sends every view through the network in a forward pass of its own, so that batch
             normalisation sees one view at a time (as the paper does); ``joint`` pools the statistics of all global
@@ -162,8 +163,8 @@ class RectifiedLpJEPA(LightningModule):
         self._predicted: dict[int, dict[str, float]] = {}
 
     @property
-    def law(self) -> Law:
-        """The distribution that each projector feature is asked to follow."""
+    def law(self) -> Law | None:
+        """The distribution that each projector feature is asked to follow; None if it is asked for none."""
         return self.objective.law
 
     def _named_probes(self) -> Iterator[tuple[str, LinearProbe]]:
@@ -240,8 +241,8 @@ class RectifiedLpJEPA(LightningModule):
         if self.trainer.world_size > 1 and self.objective.needs_gathering and not gathers:
             raise ValueError(
                 f"You train on {self.trainer.world_size} processes with the strategy {type(strategy).__name__}, which "
-                "does not gather features, so that each process would match the target with its own part of the batch "
-                "alone. HINT: set `--trainer.strategy ddp_all_gather`; or, if that is what you want, "
+                "does not gather features, so that the loss of each process would see its own part of the batch alone. "
+                "HINT: set `--trainer.strategy ddp_all_gather`; or, with RDMReg and if that is what you want, "
                 "`--model.objective.init_args.matching per_rank`."
             )
 
@@ -261,7 +262,9 @@ class RectifiedLpJEPA(LightningModule):
         gathered_VBD = z_VBD
         if self.objective.needs_gathering and isinstance(strategy, AllGatherDDPStrategy):
             gathered_VBD, shard = strategy.gather_views(z_VBD), strategy.shard
-        output = self.objective(z_VBD, gathered_VBD, seed=self.seed, step=batch.number, shard=shard)
+        output = self.objective(
+            z_VBD, gathered_VBD, seed=self.seed, step=batch.number, shard=shard, labels=batch.labels
+        )
 
         loss = output.loss
         terms = {"loss": loss.detach(), **output.parts}
@@ -311,7 +314,7 @@ class RectifiedLpJEPA(LightningModule):
         """Say what decides the numbers of this run, as plain values by name; valid once training has started."""
         optimizer = self.trainer.optimizers[0]
         accumulated = self.trainer.accumulate_grad_batches
-        matched = self.batch_size // (1 if self.objective.needs_gathering else self.trainer.world_size)
+        seen = self.batch_size // (self.trainer.world_size if self.objective.is_per_process else 1)
         return {
             "backbone": self.hparams["backbone"]["name"],
             "parameters": {
@@ -325,7 +328,7 @@ class RectifiedLpJEPA(LightningModule):
             **self.objective.description(),
             "optimizer": self.optimizer_settings.name,
             "images per step": self._total_batch,
-            "distribution matched over": f"{matched} images"
+            "loss taken over": f"{seen} images"
             + (f", the {accumulated} accumulated batches each by themselves" if accumulated > 1 else ""),
             "processes": self.trainer.world_size,
             "peak learning rates": {group["name"]: group["initial_lr"] for group in optimizer.param_groups},
@@ -367,8 +370,10 @@ class RectifiedLpJEPA(LightningModule):
         measured = self.feature_statistics.compute()
         predicted = self._predict_statistics(int(measured.pop("samples")))
         for key, value in measured.items():
-            group = "sparsity" if key in ("l0", "l1") else "features"
-            metrics |= {f"{split}/{group}/{key}": value, f"{split}/{group}/{key}_target": predicted[key]}
+            name = f"{split}/{'sparsity' if key in ('l0', 'l1') else 'features'}/{key}"
+            metrics[name] = value
+            if key in predicted:
+                metrics[f"{name}_target"] = predicted[key]
         # They are the same on all processes already; without the flag Lightning would warn that they might not be.
         self.log_dict(metrics, sync_dist=True)
 
@@ -377,6 +382,8 @@ class RectifiedLpJEPA(LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     def _predict_statistics(self, num_samples: int) -> dict[str, float]:
+        if self.law is None:
+            return {}
         if num_samples not in self._predicted:
             self._predicted[num_samples] = predicted_statistics(self.law, self._projector_dim, num_samples)
         return self._predicted[num_samples]
@@ -395,7 +402,7 @@ class RectifiedLpJEPA(LightningModule):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["train_means"] = self.train_means.state_of_all()
-        if not self.objective.needs_gathering:
+        if self.objective.is_per_process:
             checkpoint["processes"] = self.trainer.world_size
 
     @override
@@ -408,7 +415,7 @@ class RectifiedLpJEPA(LightningModule):
 
     def _check_processes(self, before: int | None) -> None:
         now = self.trainer.world_size
-        if before not in (None, now) and not self.objective.needs_gathering:
+        if before not in (None, now) and self.objective.is_per_process:
             raise ValueError(
                 f"In the checkpoint's run {before} process(es) each match the target by themselves; on {now} that is "
                 f"another loss. HINT: go on with as many processes as before, start over with `--run.fresh "

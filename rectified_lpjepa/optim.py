@@ -85,7 +85,8 @@ class Optimizer:
 
     Args:
         name: ``lars`` or ``adamw``.
-        lr: peak rate of the model for a batch of 256 images.
+        lr: peak rate of the model for a batch of 256 images. With 0 its weights stay as they were drawn, whatever the
+            weight decay, and the probes learn on random features.
         probe_lr: peak rate of the probes for a batch of 256 images.
         weight_decay: weight decay of the model, coupled in LARS and decoupled in AdamW.
         warmup_epochs: length of the linear warm-up.
@@ -110,11 +111,9 @@ class Optimizer:
     def __post_init__(self) -> None:
         if self.name not in ("lars", "adamw"):
             raise ValueError(f"Optimizer(name={self.name!r}) is unknown. Choose lars or adamw.")
-        for key in ("lr", "probe_lr"):
-            value = getattr(self, key)
-            if not (0 < value < math.inf):
-                raise ValueError(f"Optimizer({key}={value}) must be a positive number.")
-        for key in ("weight_decay", "warmup_epochs", "warmup_start_lr"):
+        if not (0 < self.probe_lr < math.inf):
+            raise ValueError(f"Optimizer(probe_lr={self.probe_lr}) must be a positive number.")
+        for key in ("lr", "weight_decay", "warmup_epochs", "warmup_start_lr"):
             value = getattr(self, key)
             if not (0 <= value < math.inf):
                 raise ValueError(f"Optimizer({key}={value}) must not be negative.")
@@ -168,7 +167,7 @@ class Optimizer:
                 warmup_cosine,
                 warmup_steps=warmup_steps,
                 total_steps=total_steps,
-                start_factor=min(1.0, self.warmup_start_lr / group["lr"]),
+                start_factor=min(1.0, self.warmup_start_lr / group["lr"]) if group["lr"] else 1.0,
             )
             for group in groups
         ]

@@ -48,8 +48,8 @@ _TAIL = 1e-4  # histograms reach to this tail probability of the target
 _PROJECTED_ROWS = 2048  # enough for a smooth quantile plot, and a target sample of that size is drawn quickly
 
 
-def feature_histogram(z: Tensor, law: Law) -> Figure:
-    """Draw the distribution of the features against the target's law.
+def feature_histogram(z: Tensor, law: Law | None) -> Figure:
+    """Draw the distribution of the features against the target's law, or alone if there is none.
 
     The law of a rectified feature is a mass at zero and a density on the positive numbers, so the two are drawn beside
     each other: the share of exact zeros, measured and predicted, and the density of the other values (it integrates to
@@ -58,18 +58,20 @@ def feature_histogram(z: Tensor, law: Law) -> Figure:
 
     Args:
         z: features of shape (N, D), floating point, on the CPU.
-        law: distribution of one coordinate of the target.
+        law: distribution of one coordinate of the target, or None.
 
     Returns:
         A figure with one panel, or two if the features or the law have a mass at zero.
     """
     values = _floats(z).ravel()
-    zeros, predicted_zeros = float((values == 0).mean()), 1.0 - float(law.active_fraction)
+    zeros = {"features": float((values == 0).mean())}
+    if law is not None:
+        zeros["target"] = 1.0 - float(law.active_fraction)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        if zeros > 0 or predicted_zeros > 0:
+        if any(zeros.values()):
             left, right = figure.subplots(1, 2, width_ratios=[1, 2.2])
-            _zero_mass(left, zeros, predicted_zeros)
+            _zero_mass(left, zeros)
             _density(right, values, law, "$z$, non-zero")
         else:
             _density(figure.subplots(), values, law, "$z$")
@@ -120,13 +122,13 @@ def projected_marginals(z: Tensor, law: Law, seed: int = 0, directions: int = 4)
     return figure
 
 
-def sparsity_over_time(epochs: Sequence[float], measured: Sequence[float], predicted: Sequence[float]) -> Figure:
+def sparsity_over_time(epochs: Sequence[float], measured: Sequence[float], predicted: Sequence[float] | None) -> Figure:
     """Draw the measured active fraction over training beside the one that the target has; the legend says the last.
 
     Args:
         epochs: number of finished epochs at each point.
         measured: fraction of non-zero features, m_ℓ0, in [0, 1]; NaN where not validated.
-        predicted: active fraction of the target at the same points.
+        predicted: active fraction of the target at the same points; None if there is no target.
 
     Returns:
         A figure with one panel.
@@ -135,7 +137,8 @@ def sparsity_over_time(epochs: Sequence[float], measured: Sequence[float], predi
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.subplots()
         _line(axes, epochs, measured, MEASURED, f"features ({_last(measured):.3f})")
-        _line(axes, epochs, predicted, PREDICTED, f"target ({_last(predicted):.3f})", linestyle="--")
+        if predicted is not None:
+            _line(axes, epochs, predicted, PREDICTED, f"target ({_last(predicted):.3f})", linestyle="--")
         axes.set(xlabel="epoch", ylabel=r"active fraction $m_{\ell 0}$", ylim=(0, 1.02))
         figure.legend(loc="outside upper center", ncols=2)
     return figure
@@ -187,33 +190,38 @@ def probe_accuracy(epochs: Sequence[float], history: Mapping[str, Sequence[float
     return figure
 
 
-def _zero_mass(axes: Axes, measured: float, predicted: float) -> None:
-    bars = axes.bar(["features", "target"], [measured, predicted], width=0.7, color=[MEASURED, PREDICTED])
+def _zero_mass(axes: Axes, zeros: Mapping[str, float]) -> None:
+    bars = axes.bar(list(zeros), list(zeros.values()), width=0.7, color=[MEASURED, PREDICTED][: len(zeros)])
     axes.bar_label(bars, fmt="%.3f", padding=1, fontsize=6.5)
-    axes.set(ylabel="share of exact zeros", ylim=(0, 1.1), yticks=[0, 0.5, 1], xlim=(-0.6, 1.6))
+    axes.set(ylabel="share of exact zeros", ylim=(0, 1.1), yticks=[0, 0.5, 1], xlim=(-0.6, len(zeros) - 0.4))
     axes.tick_params(axis="x", labelrotation=40, length=0)
     axes.grid(visible=False, axis="x")
 
 
-def _density(axes: Axes, values: NDArray[np.float64], law: Law, label: str) -> None:
+def _density(axes: Axes, values: NDArray[np.float64], law: Law | None, label: str) -> None:
     active = values[values != 0]
-    quantiles = law.icdf(torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)).tolist()
-    low, high = _range(active, quantiles)
+    low, high = _range(active, law)
     counts, edges = np.histogram(active, bins=60, range=(low, high))
     density = counts / (max(values.size, 1) * np.diff(edges))
-    # Midpoints of a finer grid: never exactly zero, where a rectified law has its mass and no density.
-    grid = np.linspace(low, high, 601)
-    grid = (grid[1:] + grid[:-1]) / 2
-    predicted = law.log_prob(torch.from_numpy(grid)).exp().numpy()
     axes.stairs(density, edges, fill=True, color=MEASURED, alpha=0.45, label="features")
-    axes.plot(grid, predicted, color=PREDICTED, label="target")
-    top = max(float(density.max()), float(predicted.max()))
-    axes.set_yscale("log")
-    axes.set(xlabel=label, ylabel="density", xlim=(low, high), ylim=(top * _TAIL, top * 2))
+    top = float(density.max())
+    if law is not None:
+        # Midpoints of a finer grid: never exactly zero, where a rectified law has its mass and no density.
+        grid = np.linspace(low, high, 601)
+        grid = (grid[1:] + grid[:-1]) / 2
+        predicted = law.log_prob(torch.from_numpy(grid)).exp().numpy()
+        axes.plot(grid, predicted, color=PREDICTED, label="target")
+        top = max(top, float(predicted.max()))
+    if top > 0:
+        axes.set_yscale("log")
+        axes.set_ylim(top * _TAIL, top * 2)
+    axes.set(xlabel=label, ylabel="density", xlim=(low, high))
 
 
-def _range(active: NDArray[np.float64], quantiles: list[float]) -> tuple[float, float]:
-    low, high = quantiles
+def _range(active: NDArray[np.float64], law: Law | None) -> tuple[float, float]:
+    low = high = 0.0
+    if law is not None:
+        low, high = law.icdf(torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64)).tolist()
     if active.size:
         # Features far outside the target widen the picture, but a few outliers must not squeeze it.
         low = min(low, float(np.quantile(active, _TAIL)))

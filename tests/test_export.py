@@ -20,7 +20,7 @@ from torch import nn
 from rectified_lpjepa.export import export, onnx_model
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.main import main
-from rectified_lpjepa.networks import Backbone
+from rectified_lpjepa.networks import Backbone, Projector
 from rectified_lpjepa.probe import LinearProbe
 
 TINY_VIT = {"patch_size": 4, "depth": 2, "embed_dim": 24, "num_heads": 2}
@@ -36,6 +36,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "stem of stride 2, RepReLU": {
         "backbone": Backbone("resnet26", small_stem_stride=2, kwargs=TINY_RESNET),
         "rectifier": "rep_relu",
+    },
+    "softplus, linear projector": {"rectifier": "softplus_threshold", "projector": Projector(9, DIM, hidden_layers=0)},
+    "GELU, head without batch norm": {
+        "rectifier": "gelu_relu",
+        "projector": Projector(9, DIM, hidden_layers=1, batch_norm=False),
     },
     "vit": {"backbone": Backbone("vit_small_patch16_224", kwargs=TINY_VIT), **COLOUR},
     "convnext": {"backbone": Backbone("convnext_small", kwargs=TINY_CONVNEXT), "image_size": 32},

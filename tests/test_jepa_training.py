@@ -189,7 +189,7 @@ def test_facts_say_the_effective_rates_and_what_is_matched(accumulate: int, tmp_
         }
     )
     per_batch = "" if accumulate == 1 else ", the 3 accumulated batches each by themselves"
-    assert values["distribution matched over"] == f"{BATCH} images{per_batch}"
+    assert values["loss taken over"] == f"{BATCH} images{per_batch}"
     steps = {1: 8, 3: 4}[accumulate]
     assert values["steps"] == len(recorder.rates) == steps
     assert (values["processes"], values["seed"], values["optimizer"]) == (1, 3, "lars")

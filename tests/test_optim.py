@@ -256,13 +256,28 @@ def test_a_fork_applies_its_own_settings():
     assert rates(optimizer)["weights"] == pytest.approx(expected(0.6, 8))
 
 
+@pytest.mark.parametrize("name", ["lars", "adamw"])
+def test_without_a_rate_the_model_stays_as_it_is_and_probes_learn(name):
+    optimizer, scheduler = build(Optimizer(name, lr=0.0, probe_lr=0.1, weight_decay=0.5, warmup_epochs=1))
+    groups = {group["name"]: group["params"] for group in optimizer.param_groups}
+    before = {name: [parameter.clone() for parameter in parameters] for name, parameters in groups.items()}
+    for step in range(8):
+        set_gradients(optimizer, step)
+        optimizer.step()
+        scheduler.step()
+    for name, parameters in groups.items():
+        same = [torch.equal(old, new) for old, new in zip(before[name], parameters, strict=True)]
+        assert same == [not name.startswith("probe")] * len(same)
+
+
 # ------------------------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"lr": 0.0},
+        {"lr": -0.1},
+        {"probe_lr": 0.0},
         {"lr": math.nan},
         {"probe_lr": -1.0},
         {"weight_decay": -1e-4},

@@ -81,3 +81,11 @@ def test_a_snippet_runs(snippet: str) -> None:
     names: dict[str, object] = {}
     exec(compile(snippet, "README.md", "exec"), names)
     assert float(names["loss"]) > 0  # type: ignore[arg-type]
+
+
+def test_the_run_of_the_example_has_the_name_that_fit_gives_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    monkeypatch.setattr(CLI, "_run_subcommand", lambda cli, subcommand: None)
+    cli = CLI(["fit", "--config", str(ROOT / "configs" / "digits.yaml"), "--trainer.accelerator", "cpu"])
+    assert set(re.findall(r"runs/digits-\w+", README)) == {str(cli.directory.path)}

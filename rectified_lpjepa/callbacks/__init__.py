@@ -2,6 +2,7 @@
 
 from rectified_lpjepa.callbacks.checkpoint import RunCheckpoint
 from rectified_lpjepa.callbacks.checkpoint_io import AtomicCheckpointIO
+from rectified_lpjepa.callbacks.cost import RunCost
 from rectified_lpjepa.callbacks.figures import FigureWriter
 from rectified_lpjepa.callbacks.finite import FiniteCheck
 from rectified_lpjepa.callbacks.prediction import FeatureWriter
@@ -15,6 +16,7 @@ __all__ = [
     "FiniteCheck",
     "ProgressBar",
     "RunCheckpoint",
+    "RunCost",
     "RunSummary",
     "result_table",
 ]

@@ -17,15 +17,14 @@ from rectified_lpjepa import plots
 from rectified_lpjepa.distributions import Law
 
 _NAN = float("nan")
-_LOSS_TERMS = ("loss", "invariance", "rdmreg")
 
 
 class Representation(Protocol):
     """What the figures need of the module they are drawn for."""
 
     @property
-    def law(self) -> Law:
-        """Distribution of one coordinate of the target."""
+    def law(self) -> Law | None:
+        """Distribution of one coordinate of the target; None if there is none."""
         ...
 
     def validation_features(self) -> Tensor | None:
@@ -39,7 +38,7 @@ class FigureWriter(pl.Callback):
     ``feature_histogram.png`` and ``projected_marginals.png`` show the features of the last validation against the
     target; ``sparsity.png``, ``loss_terms.png`` and ``probe_accuracy.png`` show the run so far. The history behind
     these is kept in the checkpoint, so a resumed run draws whole curves, and ``validate`` with a checkpoint draws them,
-    too. What has not been measured (no labels, no validation) is not drawn.
+    too. What there is not (no labels, no validation, no target) is not drawn.
 
     Args:
         every_n_epochs: number of epochs between two drawings. The figures are drawn at the end of training in any case.
@@ -113,13 +112,18 @@ class FigureWriter(pl.Callback):
         z = module.validation_features()
         if z is not None:
             figures["feature_histogram"] = plots.feature_histogram(z, module.law)
-            figures["projected_marginals"] = plots.projected_marginals(z, module.law)
-        terms = {name: self.history[f"train/{name}"] for name in _LOSS_TERMS if f"train/{name}" in self.history}
+            if module.law is not None:
+                figures["projected_marginals"] = plots.projected_marginals(z, module.law)
+        terms = {
+            term: values
+            for name, values in self.history.items()
+            if (term := name.removeprefix("train/")) != name and not term.startswith("probe_")
+        }
         if terms:
             figures["loss_terms"] = plots.loss_terms(self.epochs, terms)
         if "val/sparsity/l0" in self.history:
             figures["sparsity"] = plots.sparsity_over_time(
-                self.epochs, self.history["val/sparsity/l0"], self.history["val/sparsity/l0_target"]
+                self.epochs, self.history["val/sparsity/l0"], self.history.get("val/sparsity/l0_target")
             )
         if any("/probe_" in name for name in self.history):
             figures["probe_accuracy"] = plots.probe_accuracy(self.epochs, self.history)

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from rectified_lpjepa.log_interval import is_logged_step
 
-_LOSSES = {"loss": "loss", "inv": "invariance", "rdm": "rdmreg"}
+_SHORT = {"invariance": "inv", "rdmreg": "rdm"}
 _PROBES = {"enc": "val/probe_encoder/top1", "proj": "val/probe_projector/top1"}
 
 
@@ -89,8 +89,10 @@ class ProgressBar(TQDMProgressBar):
 
 
 def losses(terms: Mapping[str, Tensor]) -> dict[str, str]:
-    """Say in short what the terms of a loss are: short names to values with three digits, without those missing."""
-    return {short: f"{terms[name].item():.3g}" for short, name in _LOSSES.items() if name in terms}
+    """Say in short what the terms of a loss are, those of the probes left out: values with three digits by name."""
+    return {
+        _SHORT.get(name, name): f"{value.item():.3g}" for name, value in terms.items() if not name.startswith("probe_")
+    }
 
 
 def validated(metrics: Mapping[str, Tensor]) -> dict[str, str]:
@@ -100,11 +102,12 @@ def validated(metrics: Mapping[str, Tensor]) -> dict[str, str]:
         metrics: logged metrics by name, scalars; those that are missing are left out.
 
     Returns:
-        Short names to formatted values: accuracies in percent, ℓ0 as measured/target.
+        Short names to formatted values: accuracies in percent, ℓ0 as measured/target, or measured if there is none.
     """
     shown = {short: f"{100 * metrics[name].item():.1f}" for short, name in _PROBES.items() if name in metrics}
-    if "val/sparsity/l0" in metrics and "val/sparsity/l0_target" in metrics:
-        shown["l0"] = "/".join(_fraction(metrics[f"val/sparsity/{name}"].item()) for name in ("l0", "l0_target"))
+    fractions = [metrics[name] for name in ("val/sparsity/l0", "val/sparsity/l0_target") if name in metrics]
+    if fractions:
+        shown["l0"] = "/".join(_fraction(value.item()) for value in fractions)
     return shown
 
 

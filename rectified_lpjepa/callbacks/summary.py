@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Timer
 from typing_extensions import override
 
 import rectified_lpjepa
+from rectified_lpjepa.callbacks.cost import RunCost
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.remarks import start_remarks, told
 from rectified_lpjepa.source import commit
@@ -35,8 +36,9 @@ _ROWS = (
 
 
 def result_table(metrics: Mapping[str, float], prefix: str = "val") -> str:
-    """Lay out the metrics of an evaluation as a short table, what was measured beside what the target predicts."""
-    lines = [f"{'':<26}{'measured':>10}{'target':>10}"]
+    """Lay out the metrics of an evaluation as a short table, what was measured beside what a target predicts."""
+    heading = "target" if any(name.endswith("_target") for name in metrics) else ""
+    lines = [f"{'':<26}{'measured':>10}{heading:>10}"]
     for label, key, form in _ROWS:
         name = f"{prefix}/{key}"
         if name in metrics:
@@ -111,11 +113,13 @@ class RunSummary(pl.Callback):
         }
         if not trainer.is_global_zero:
             return
+        cost = next((part.measured(trainer) for part in _callbacks(trainer) if isinstance(part, RunCost)), {})
         result = {
             "metrics": metrics,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "seconds": round(self._elapsed(), 1),
+            "cost": cost,
             "hardware": _hardware(trainer),
             "commit": self._commit,
             "versions": {

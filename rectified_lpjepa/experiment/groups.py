@@ -20,7 +20,8 @@ class Point:
         seed: of the run.
         run_dir: the run directory, relative to the experiment's folder.
         seconds: that training took.
-        metrics: the run's last ``train/…`` and ``val/…`` values, and those of each evaluation as ``<evaluation>/…``.
+        metrics: the run's last ``train/…`` and ``val/…`` values, its ``cost/seconds_per_step`` and
+            ``cost/peak_memory_gib``, and what each evaluation found as ``<evaluation>/…``.
         remarks: what was noticed: severity, text, measured and advice.
     """
 

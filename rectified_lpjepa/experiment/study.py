@@ -152,6 +152,7 @@ class Study:
         losses: list[float] = []
         if variant.post_hoc is None:
             measured, facts = dict(result["metrics"]), _read(Path(entry.run_dir) / "summary.json")
+            measured |= {f"cost/{name}": value for name, value in result.get("cost", {}).items()}
             losses = logged_values(Path(entry.run_dir), "train/loss")
         else:
             values[POST_HOC] = variant.post_hoc.rectifier

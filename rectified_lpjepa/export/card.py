@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from torch import nn
 
 from rectified_lpjepa.jepa import RectifiedLpJEPA
-from rectified_lpjepa.networks import Backbone
+from rectified_lpjepa.networks import Backbone, Rectifier
 
-_PAPER = "[Rectified LpJEPA](https://arxiv.org/abs/2602.01456)"
+_PROGRAM = "rectified-lpjepa, which is built for [Rectified LpJEPA](https://arxiv.org/abs/2602.01456)"
+_RECTIFIED: dict[Rectifier, list[str]] = {  # what follows `z = projector(features)`
+    "relu": ["z = z.relu()"],
+    "rep_relu": ["z = z.relu()"],
+    "softplus_threshold": ["z = z.relu()", "z = z + torch.log1p(torch.expm1(-z) / 2)"],
+    "gelu_relu": ["z = torch.nn.functional.gelu(z).relu()"],
+    "none": [],
+}
 
 
 def card(
@@ -43,10 +51,10 @@ def card(
             "* `model.onnx`: both with the normalisation; from `images` in [0, 1] to `encoder` and `projector` features"
         )
     sections = [
-        "---\nlibrary_name: timm\ntags: [image-feature-extraction, self-supervised-learning, timm]\n---",
-        f"# {settings['backbone']['name']}, pretrained with {_PAPER}",
-        f"An image encoder, learned from {size}×{size} images ({channels} channels) without labels, and the projector "
-        f"on whose features the training objective acts. From {origin}.",
+        "---\nlibrary_name: timm\ntags: [image-feature-extraction, timm]\n---",
+        f"# {settings['backbone']['name']}, trained with {type(model.objective).__name__}",
+        f"An image encoder, learned from {size}×{size} images ({channels} channels), and the projector on whose "
+        f"features the training objective acts. From {origin}, by the program {_PROGRAM}.",
         "## Load",
         f"In the folder of this file:\n\n```python\n{_loading_lines(model)}\n```",
         "Encoder features of images in [0, 1]. In this memory format they are those of the training program bit for "
@@ -102,22 +110,30 @@ def _feature_lines(model: RectifiedLpJEPA) -> str:
 
 
 def _projector_lines(model: RectifiedLpJEPA) -> str:
-    widths = model.hparams["projector"]
-    hidden, out = widths["hidden_dim"], widths["out_dim"]
-    rectified = "" if model.rectifier == "none" else ".relu()"
     return "\n".join(
         [
             "from torch.nn import BatchNorm1d, Linear, ReLU",
             "",
             "projector = torch.nn.Sequential(",
-            f"    Linear({model.backbone.num_features}, {hidden}), BatchNorm1d({hidden}), ReLU(),",
-            f"    Linear({hidden}, {hidden}), BatchNorm1d({hidden}), ReLU(), Linear({hidden}, {out}),",
+            *(f"    {_layer(layer)}," for layer in model.projector),
             ")",
             "projector.load_state_dict(load_file('projector.safetensors'))",
             "with torch.inference_mode():",
-            f"    z = projector.eval()(features){rectified}",
+            "    z = projector.eval()(features)",
+            *(f"    {line}" for line in _RECTIFIED[model.rectifier]),
         ]
     )
+
+
+def _layer(layer: nn.Module) -> str:
+    """Write a layer of the projector as its constructor is called."""
+    match layer:
+        case nn.Linear():
+            return f"Linear({layer.in_features}, {layer.out_features})"
+        case nn.BatchNorm1d():
+            return f"BatchNorm1d({layer.num_features})"
+        case _:
+            return f"{type(layer).__name__}()"
 
 
 def _metric_tables(metrics: Mapping[str, Mapping[str, float | None]]) -> str:

@@ -9,25 +9,30 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Projector:
-    """Linear-BN-ReLU-Linear-BN-ReLU-Linear, all linear layers with biases; a rectifier follows it.
+    """Hidden layers Linear-BN-ReLU and a last linear layer, all with biases; a rectifier follows it.
 
     Nothing normalises the last layer: whether a feature is active is left to its own bias, and the objective sets it.
 
     Args:
-        hidden_dim: width of the two hidden layers.
+        hidden_dim: width of the hidden layers.
         out_dim: width D of the projector features.
+        hidden_layers: number of hidden layers; 0 makes a linear projector, for which ``hidden_dim`` and ``batch_norm``
+            mean nothing.
+        batch_norm: whether a batch norm follows each hidden linear layer; the head of SimCLR has none.
 
     Raises:
-        ValueError: a width is below one.
+        ValueError: a width is below one, or the number of layers below zero.
     """
 
     hidden_dim: int = 512
     out_dim: int = 512
+    hidden_layers: int = 2
+    batch_norm: bool = True
 
     def __post_init__(self) -> None:
-        for name, width in (("hidden_dim", self.hidden_dim), ("out_dim", self.out_dim)):
-            if width < 1:
-                raise ValueError(f"Projector({name}={width}) must be at least 1.")
+        for name, least in (("hidden_dim", 1), ("out_dim", 1), ("hidden_layers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"Projector({name}={getattr(self, name)}) must be at least {least}.")
 
     def build(self, in_dim: int) -> nn.Sequential:
         """Build the projector.
@@ -38,12 +43,12 @@ class Projector:
         Returns:
             A module from (B, in_dim) to (B, out_dim), without the rectifier.
         """
-        return nn.Sequential(
-            nn.Linear(in_dim, self.hidden_dim),
-            nn.BatchNorm1d(self.hidden_dim),
-            nn.ReLU(inplace=True),
-            nn.Linear(self.hidden_dim, self.hidden_dim),
-            nn.BatchNorm1d(self.hidden_dim),
-            nn.ReLU(inplace=True),
-            nn.Linear(self.hidden_dim, self.out_dim),
-        )
+        layers: list[nn.Module] = []
+        width = in_dim
+        for _ in range(self.hidden_layers):
+            layers.append(nn.Linear(width, self.hidden_dim))
+            if self.batch_norm:
+                layers.append(nn.BatchNorm1d(self.hidden_dim))
+            layers.append(nn.ReLU(inplace=True))
+            width = self.hidden_dim
+        return nn.Sequential(*layers, nn.Linear(width, self.out_dim))

@@ -58,6 +58,14 @@ class Objective(nn.Module, ABC):
         """Whether the loss is one of the global batch, for which every process needs the features of all."""
 
     @property
+    def is_per_process(self) -> bool:
+        """Whether each process has a loss of its own part of the batch, whose mean is not that of the global batch.
+
+        Its value then depends on the number of processes. Not so a mean over samples, which needs no gathering either.
+        """
+        return False
+
+    @property
     @abstractmethod
     def init_args(self) -> dict[str, Any]:
         """The constructor's arguments as plain numbers, strings, lists and dicts."""

@@ -137,6 +137,11 @@ class RDMReg(Objective):
 
     @property
     @override
+    def is_per_process(self) -> bool:
+        return self.matching == "per_rank"
+
+    @property
+    @override
     def init_args(self) -> dict[str, Any]:
         return {
             "target": asdict(self.target),

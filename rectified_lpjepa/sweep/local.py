@@ -195,7 +195,9 @@ class _Progress:
         if ENCODER in status.metrics:
             told.append(f"encoder {percent(status.metrics[ENCODER])}")
         if L0 in status.metrics:
-            told.append(f"ℓ0 {fraction(status.metrics[L0])}/{fraction(status.metrics.get(L0_TARGET))}")
+            told.append(
+                "ℓ0 " + "/".join(fraction(status.metrics[name]) for name in (L0, L0_TARGET) if name in status.metrics)
+            )
         if status.state == "failed":
             told.append(f"see {status.log}")
         self._step("  ".join([*told, self._rate()]).rstrip())

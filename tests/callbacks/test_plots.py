@@ -26,8 +26,11 @@ def target_features(rows: int = 2000, dim: int = 16, seed: int = 0) -> torch.Ten
 FIGURES = {
     "feature_histogram": lambda: plots.feature_histogram(target_features(), RGN),
     "feature_histogram, not rectified": lambda: plots.feature_histogram(target_features() + 0.1, GN),
+    "feature_histogram, no target": lambda: plots.feature_histogram(target_features(), None),
+    "feature_histogram, no target, not rectified": lambda: plots.feature_histogram(target_features() + 0.1, None),
     "projected_marginals": lambda: plots.projected_marginals(target_features(), RGN),
     "sparsity_over_time": lambda: plots.sparsity_over_time(EPOCHS, [0.8, 0.7, NAN, 0.6], [0.5] * 4),
+    "sparsity_over_time, no target": lambda: plots.sparsity_over_time(EPOCHS, [0.8, 0.7, NAN, 0.6], None),
     "loss_terms": lambda: plots.loss_terms(EPOCHS, {"loss": [9, 5, 3, 2], "invariance": [0.3, 0.2, 0.1, 0.1]}),
     "probe_accuracy": lambda: plots.probe_accuracy(EPOCHS, {"val/probe_encoder/top1": [0.1, 0.2, 0.3, 0.4]}),
 }
@@ -67,6 +70,16 @@ def test_nothing_is_left_in_pyplot():
     for draw in FIGURES.values():
         draw()
     assert _pylab_helpers.Gcf.get_all_fig_managers() == []
+
+
+def test_without_a_target_the_features_are_drawn_alone():
+    z = target_features()
+    with_target, alone = plots.feature_histogram(z, RGN), plots.feature_histogram(z, None)
+    (bar,) = alone.axes[0].patches
+    assert bar.get_height() == pytest.approx((z == 0).double().mean().item())
+    assert [len(figure.axes[1].lines) for figure in (with_target, alone)] == [1, 0]
+    assert len(plots.feature_histogram(torch.zeros(4, 2), None).axes) == 2
+    assert len(plots.sparsity_over_time(EPOCHS, [0.8, 0.7, NAN, 0.6], None).axes[0].lines) == 1
 
 
 def test_feature_histogram_agrees_with_scipy():

@@ -39,7 +39,7 @@ def test_names_are_short_and_digits_few():
 def test_what_is_missing_is_left_out():
     assert losses({}) == validated({}) == {}
     assert losses({"loss": torch.tensor(1.0)}) == {"loss": "1"}
-    assert validated({"train/loss": torch.tensor(1.0), "val/sparsity/l0": torch.tensor(0.5)}) == {}
+    assert validated({"train/loss": torch.tensor(1.0), "val/sparsity/l0": torch.tensor(0.5)}) == {"l0": ".500"}
 
 
 def train(path, bar, epochs=2, **arguments):
