@@ -42,11 +42,12 @@ def quantized_law(num: int, p: float, mu: float, sigma: float, *, rectified: boo
     inside = torch.where(finite, edges, 0.0)
     mass_above = torch.where(finite, standard.cdf(-inside, shape), (edges < 0).double())
     moment_above = torch.where(finite, _upper_moment(inside, shape), 0.0)
-    values: Tensor = -num * (mu * mass_above.diff() + sigma * moment_above.diff())
+    values = -num * (mu * mass_above.diff() + sigma * moment_above.diff())
     return values.clamp(min=0.0) if rectified else values
 
 
 def _upper_moment(q: Tensor, p: Tensor) -> Tensor:
     """E[X; X > q] of X ~ GN_p(0, 1), which is symmetric in q."""
     whole = torch.exp(p.log() / p + torch.lgamma(2 / p) - torch.lgamma(1 / p)) / 2
-    return whole * torch.special.gammaincc(2 / p, standard.exponent(q, p))
+    moment: Tensor = whole * torch.special.gammaincc(2 / p, standard.exponent(q, p))
+    return moment

@@ -17,6 +17,7 @@ from rectified_lpjepa.functional.sharding import Shard
 from rectified_lpjepa.functional.sliced_wasserstein import sliced_wasserstein
 from rectified_lpjepa.objectives.axes import Axes
 from rectified_lpjepa.objectives.directions import Directions
+from rectified_lpjepa.objectives.gathering import check_gathered
 from rectified_lpjepa.objectives.objective import Objective, ObjectiveOutput
 from rectified_lpjepa.objectives.target import Target
 
@@ -92,7 +93,7 @@ class RDMReg(Objective):
     ) -> ObjectiveOutput:
         difference = invariance(z)
         if self.needs_gathering:
-            self._check_gathered(z, gathered, shard)
+            check_gathered(z, gathered, shard)
             matched, directions, samples = gathered, shard, Shard()
         else:
             matched, directions, samples = z, Shard(), shard
@@ -106,20 +107,6 @@ class RDMReg(Objective):
             parts["axes"] = along_axes.detach()
             distance = distance + self.axes.weight * along_axes
         return ObjectiveOutput(self.invariance_weight * difference + self.distribution_weight * distance, parts)
-
-    @staticmethod
-    def _check_gathered(z: Tensor, gathered: Tensor, shard: Shard) -> None:
-        views, batch, dim = z.shape
-        samples = gathered.shape[1]
-        # A process that takes all directions is not told of how many it is one.
-        fits = samples == shard.world_size * batch if shard.world_size > 1 else samples % max(batch, 1) == 0
-        if (gathered.shape[0], gathered.shape[2]) != (views, dim) or not fits:
-            expected = (
-                f"one of {shard.world_size} processes must be gathered to {(views, shard.world_size * batch, dim)}"
-                if shard.world_size > 1
-                else f"a process must be gathered to ({views}, a multiple of {batch}, {dim})"
-            )
-            raise ValueError(f"Features {tuple(z.shape)} of {expected}, got {tuple(gathered.shape)}.")
 
     def _distance(self, z_VBD: Tensor, seed: int, step: int, *, directions: Shard, samples: Shard) -> Tensor:
         """Sum the distances of a share of the samples along a share of the directions, divided by all N directions."""

@@ -6,7 +6,7 @@
     config: ../digits.yaml          # base configuration of `fit`, relative to this file
     options:                        # of all points, unless `points` or `grid` say otherwise
       trainer.max_epochs: 6
-    points:                         # options that go together; also `config`, another base configuration
+    points:                         # options that go together; also `config`, another base configuration, and own `seeds`
       - {model.objective.init_args.target.p: 2.0}
       - {model.objective.init_args.target.p: 1.0, model.optimizer.lr: 0.002}
     grid:                           # every combination of these values
@@ -152,8 +152,13 @@ class Sweep:
         for values in (self.options, self.grid, *self.points):
             for option in values:
                 _check_option(option)
-        if "config" in self.options:
-            raise ValueError("options: the configuration of all points is the file's own key `config`.")
+        for key, meant in (("config", "configuration"), ("seeds", "seeds")):
+            if key in self.options or (key == "seeds" and key in self.grid):
+                raise ValueError(f"options: the {meant} of all points is the file's own key `{key}`.")
+        for point in self.points:
+            seeds = point.get("seeds", [0])
+            if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):
+                raise ValueError(f"points: the seeds of a point must be a list of whole numbers, got {seeds!r}.")
         for option, choices in self.grid.items():
             if not choices:
                 raise ValueError(f"grid.{option} has no values. HINT: leave it out.")
@@ -164,7 +169,8 @@ class Sweep:
     @property
     def varied(self) -> tuple[str, ...]:
         """The options that differ between points, in the order of the file."""
-        return tuple(dict.fromkeys([*(option for point in self.points for option in point), *self.grid]))
+        listed = (option for point in self.points for option in point if option != "seeds")
+        return tuple(dict.fromkeys([*listed, *self.grid]))
 
     def expand(self, folder: Path) -> list[Point]:
         """List the points: those of ``points``, each with all combinations of the grid, each with all seeds.
@@ -176,7 +182,7 @@ class Sweep:
         for listed, combination in product(self.points or [{}], product(*self.grid.values())):
             options = self.options | listed | dict(zip(self.grid, combination, strict=True))
             config = folder / str(options.pop("config", self.config))
-            seeds = self.seeds or [int(read_mapping(config).get("seed_everything") or 0)]
+            seeds = options.pop("seeds", self.seeds) or [int(read_mapping(config).get("seed_everything") or 0)]
             found += [Point(config, options, tuple(o for o in self.varied if o in options), seed) for seed in seeds]
         return found
 

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync, current_shard
 from rectified_lpjepa.networks import Backbone, Projector
 from rectified_lpjepa.objectives import (
+    Axes,
     CrossEntropy,
     Directions,
     LeJEPA,
@@ -67,6 +68,10 @@ CASES = {
     "eigen, replicated": Case(RDMReg(Target(), Directions("eigen", 37)), "adamw", "replicated"),
     "eigen_bottom_half, replicated": Case(
         RDMReg(Target(p=1.0), Directions("eigen_bottom_half", 9)), "lars", "replicated"
+    ),
+    "axes": Case(RDMReg(Target(), Directions("random", 9), axes=Axes(weight=0.5)), "lars"),
+    "some axes, replicated": Case(
+        RDMReg(Target(p=1.0, mu=-0.5), Directions("random", 9), axes=Axes(weight=0.5, num=7)), "adamw", "replicated"
     ),
     "float32": Case(RDMReg(Target(p=1.0), Directions("random", 37)), "lars", dtype=torch.float32),
     "LeJEPA": Case(LeJEPA(Directions("eigen", 37), weight=0.5)),

@@ -34,6 +34,7 @@ NAMES = {
     "11_ood",
     "12_nonnegative_vcreg",
     "13_shift",
+    "14_sparsity_control",
 }
 
 

@@ -34,6 +34,13 @@ def test_points_are_combined_with_the_grid_and_both_with_the_seeds(tmp_path: Pat
     assert {point.config for point in points} == {tmp_path / "base.yaml"}
 
 
+def test_a_point_may_have_seeds_of_its_own(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path, points=[{P: 1.0}, {P: 2.0, "seeds": [4, 5]}], grid={}, seeds=[0])
+    sweep = read_sweep(path)
+    assert sweep.varied == (P,)
+    assert [(point.options[P], point.seed) for point in sweep.expand(tmp_path)] == [(1.0, 0), (2.0, 4), (2.0, 5)]
+
+
 def test_without_seeds_the_configuration_says_the_seed_and_a_point_may_have_a_configuration_of_its_own(
     tmp_path: Path,
 ) -> None:
@@ -63,6 +70,9 @@ def test_without_seeds_the_configuration_says_the_seed_and_a_point_may_have_a_co
         ({"options": {"run.dir": "x"}}, "names the run directories itself"),
         ({"options": {"--model.optimizer.lr": 1}}, "without dashes"),
         ({"options": {"config": "x.yaml"}}, "own key `config`"),
+        ({"options": {"seeds": [1]}}, "own key `seeds`"),
+        ({"grid": {"seeds": [[1], [2]]}}, "own key `seeds`"),
+        ({"points": [{"seeds": 3}]}, "must be a list of whole numbers, got 3"),
         ({"name": "a/b"}, "name must be letters"),
     ],
 )
