@@ -59,14 +59,14 @@ def sigreg(
     return mean_over_directions(z, directions, statistic_, num_directions=num_directions)
 
 
-def _epps_pulley_(projected_nVB: Tensor, *, knots: int, upper: float) -> Tensor:
+def _epps_pulley_(projected_nVB: Tensor, _: Tensor, *, knots: int, upper: float) -> Tensor:
     """Sum the statistic over directions and views, and replace the projections by its derivatives."""
     # At t = 0 both characteristic functions are 1.
     t_T = torch.linspace(0, upper, knots, dtype=projected_nVB.dtype, device=projected_nVB.device)[1:]
     normal_T = torch.exp(-t_T.square() / 2)
     weights_T = 2 * upper / (knots - 1) * normal_T
     weights_T[-1] /= 2
-    _, views, batch = projected_nVB.shape
+    views, batch = projected_nVB.shape[1:]
     most = _POWERS_ON_CPU if projected_nVB.device.type == "cpu" else _POWERS_ON_GPU
     total = projected_nVB.new_zeros((), dtype=torch.float64)
     for x_nVB in projected_nVB.split(max(1, most // (views * batch * len(t_T)))):

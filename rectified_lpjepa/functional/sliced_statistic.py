@@ -8,21 +8,25 @@ Shape suffixes: V views, B samples, D features, N directions, n directions of a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rectified_lpjepa.functional.closed_form import with_gradient
 from rectified_lpjepa.functional.precision import at_least_float32, full_precision
 from rectified_lpjepa.functional.randomness import Blocks
 from rectified_lpjepa.functional.threads import map_in_threads
 
-Statistic = Callable[[Tensor], Tensor]
-"""Takes projections (n, V, B), float32 or float64, contiguous, and returns the sum over n and V of a statistic of B of
-them each: a scalar. Each projection is replaced by the sum's derivative by it."""
+Statistic = Callable[[Tensor, Tensor], Tensor]
+"""Takes projections (n, V, B), float32 or float64, contiguous, and the n directions (n, D), and returns the sum over n
+and V of a statistic of B projections each: a float64 scalar. Each projection is replaced by the sum's derivative by
+it."""
 
-_BLOCK_ROWS = 512
+BLOCK_ROWS = 512
+"""Rows of a block of directions: enough for matrix products at full speed, few enough for a core's cache."""
 
 
 def mean_over_directions(
@@ -31,7 +35,8 @@ def mean_over_directions(
     """Project features onto directions and average a statistic of the projections over directions and views.
 
     It is computed in float32, or float64 if the features are, also under autocast. Blocks are drawn when they are
-    needed, on a CPU by several threads at once, and dropped again.
+    needed, on a CPU by several threads at once, and dropped again. The last bits depend on the number of threads, as
+    they do in PyTorch's own sums.
 
     Args:
         z: features (V, B, D), floating point.
@@ -49,16 +54,39 @@ def mean_over_directions(
             below 1, or a gradient of the directions is asked for.
         RuntimeError: in a backward pass through the gradient: there is no second derivative.
     """
-    if z.ndim != 3 or z.shape[1] < 1:
-        raise ValueError(
-            f"Expected features (V, B, D) of a batch that holds at least 1 sample, got shape {tuple(z.shape)}."
-        )
+    check_features(z)
     if num_directions is not None and num_directions < 1:
         raise ValueError(f"num_directions, the number of all directions, must be at least 1, got {num_directions}.")
     z_VBD = z.to(at_least_float32(z)).contiguous()
     needs_gradient = z.requires_grad and torch.is_grad_enabled()
-    mean: Tensor = _MeanOverDirections.apply(z_VBD, directions, statistic_, num_directions, needs_gradient)
-    return mean
+    with torch.no_grad(), full_precision(z_VBD.device):
+        blocks = _in_blocks(directions, z_VBD)
+        walkers = min(torch.get_num_threads(), len(blocks)) if z_VBD.device.type == "cpu" else 1
+        totals = map_in_threads(
+            lambda first: _walk(z_VBD, blocks[first::walkers], statistic_, needs_gradient), range(walkers)
+        )
+        num = sum(total.directions for total in totals)
+        if num_directions is None and num < 1:
+            raise ValueError("There must be at least 1 direction, got none.")
+        scale = 1.0 / (len(z_VBD) * (num if num_directions is None else num_directions))
+        value, gradient_VBD = z_VBD.new_zeros((), dtype=torch.float64), None
+        for total in totals:
+            value += total.value
+        if needs_gradient:
+            gradient_VBD = torch.zeros_like(z_VBD)
+            for total in totals:
+                gradient_VBD += total.gradient
+            gradient_VBD *= scale
+        mean = value.mul_(scale).to(z_VBD.dtype)
+    return with_gradient(mean, z_VBD, gradient_VBD)
+
+
+def check_features(z: Tensor) -> None:
+    """Raise a ValueError unless the features have the shape (V, B, D) with a sample."""
+    if z.ndim != 3 or z.shape[1] < 1:
+        raise ValueError(
+            f"Expected features (V, B, D) of a batch that holds at least 1 sample, got shape {tuple(z.shape)}."
+        )
 
 
 class _Total(NamedTuple):
@@ -67,68 +95,14 @@ class _Total(NamedTuple):
     directions: int
     value: Tensor
     """float64."""
-    gradient: Tensor | None
-    """(V, B, D); None if it is not needed."""
-
-
-class _MeanOverDirections(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        z_VBD: Tensor,
-        directions: Tensor | Blocks,
-        statistic_: Statistic,
-        num_directions: int | None,
-        needs_gradient: bool,
-    ) -> Tensor:
-        with full_precision(z_VBD.device):
-            blocks = _in_blocks(directions, z_VBD)
-            walkers = min(torch.get_num_threads(), len(blocks)) if z_VBD.device.type == "cpu" else 1
-            totals = map_in_threads(
-                lambda first: _walk(z_VBD, blocks[first::walkers], statistic_, needs_gradient), range(walkers)
-            )
-        num = sum(total.directions for total in totals)
-        if num_directions is None and num < 1:
-            raise ValueError("There must be at least 1 direction, got none.")
-        scale = 1.0 / (len(z_VBD) * (num if num_directions is None else num_directions))
-        if needs_gradient:
-            gradient_VBD = torch.zeros_like(z_VBD)
-            for total in totals:
-                if total.gradient is not None:
-                    gradient_VBD += total.gradient
-            ctx.save_for_backward(gradient_VBD.mul_(scale))
-        value = z_VBD.new_zeros((), dtype=torch.float64)
-        for total in totals:
-            value += total.value
-        return value.mul_(scale).to(z_VBD.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (gradient_VBD,) = ctx.saved_tensors
-        # Where a graph of the gradient is asked for, it must lead to an error instead of passing for a constant.
-        anchor = torch.empty(0, requires_grad=torch.is_grad_enabled())
-        return _Gradient.apply(grad_outputs[0], gradient_VBD, anchor), None, None, None, None
-
-
-class _Gradient(torch.autograd.Function):
-    """The gradient of the mean, which cannot be differentiated again."""
-
-    @staticmethod
-    def forward(ctx: Any, grad_output: Tensor, gradient_VBD: Tensor, anchor: Tensor) -> Tensor:  # noqa: ARG004
-        return grad_output * gradient_VBD
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG004
-        raise RuntimeError(
-            "A mean over directions has no second derivative here: its gradient is computed in the forward pass and "
-            "keeps no graph. HINT: call backward or autograd.grad without differentiating the result again."
-        )
+    gradient: Tensor
+    """(V, B, D), zero if it is not needed."""
 
 
 def _walk(z_VBD: Tensor, blocks: Blocks, statistic_: Statistic, needs_gradient: bool) -> _Total:
     """Add up the statistic, and its gradient, along some blocks of directions."""
-    num, value = 0, z_VBD.new_zeros((), dtype=torch.float64)
-    gradient_VBD = torch.zeros_like(z_VBD) if needs_gradient else None
+    num, value, memory = 0, z_VBD.new_zeros((), dtype=torch.float64), Memory()
+    gradient_VBD = torch.zeros_like(z_VBD)
     for draw in blocks:
         directions = draw()
         _check_directions(directions, z_VBD)
@@ -139,12 +113,25 @@ def _walk(z_VBD: Tensor, blocks: Blocks, statistic_: Statistic, needs_gradient: 
         if directions.ndim == 3:
             parts = [(slice(view, view + 1), own_nD) for view, own_nD in enumerate(directions)]
         for views, directions_nD in parts:
-            z_KD = z_VBD[views].flatten(0, 1)
-            projected_nK = directions_nD @ z_KD.T
-            value += statistic_(projected_nK.unflatten(1, (-1, z_VBD.shape[1])))
-            if gradient_VBD is not None:
+            projected_nK = memory.project(directions_nD, z_VBD[views].flatten(0, 1))
+            value += statistic_(projected_nK.unflatten(1, (-1, z_VBD.shape[1])), directions_nD)
+            if needs_gradient:
                 gradient_VBD[views].flatten(0, 1).addmm_(projected_nK.T, directions_nD)
     return _Total(num, value, gradient_VBD)
+
+
+class Memory:
+    """Projections of samples, all in the same memory: the system would need time to hand out more of it."""
+
+    def __init__(self) -> None:
+        self._memory: Tensor | None = None
+
+    def project(self, directions_nD: Tensor, samples_KD: Tensor) -> Tensor:
+        """Return the projections (n, K), which are good until the next ones."""
+        shape = len(directions_nD), len(samples_KD)
+        if self._memory is None or self._memory.numel() < math.prod(shape):
+            self._memory = samples_KD.new_empty(math.prod(shape))
+        return torch.mm(directions_nD, samples_KD.T, out=self._memory[: math.prod(shape)].view(shape))
 
 
 def _in_blocks(directions: Tensor | Blocks, z_VBD: Tensor) -> Blocks:
@@ -153,7 +140,7 @@ def _in_blocks(directions: Tensor | Blocks, z_VBD: Tensor) -> Blocks:
     _check_directions(directions, z_VBD)
     # On a CPU no fewer blocks than there are threads to work on them.
     threads = torch.get_num_threads() if z_VBD.device.type == "cpu" else 1
-    rows = min(_BLOCK_ROWS, -(-directions.shape[-2] // threads))
+    rows = min(BLOCK_ROWS, -(-directions.shape[-2] // threads))
     return [lambda part=part: part for part in directions.split(max(1, rows), dim=-2)]  # type: ignore[misc]
 
 

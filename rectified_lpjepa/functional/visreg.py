@@ -71,13 +71,13 @@ def sliced_wasserstein_to_normal(
     Raises:
         ValueError: if the shapes do not fit each other.
     """
-    return mean_over_directions(z, directions, _match_to_normal_, num_directions=num_directions)
+    batch = z.shape[1]
+    return 2 / batch * mean_over_directions(z, directions, _match_to_normal_, num_directions=num_directions)
 
 
-def _match_to_normal_(projected_nVB: Tensor) -> Tensor:
-    num, _, batch = projected_nVB.shape
+def _match_to_normal_(projected_nVB: Tensor, _: Tensor) -> Tensor:
+    """Half the squared differences to the quantiles: their derivative is the differences themselves."""
+    batch = projected_nVB.shape[-1]
     ranks_B = torch.arange(1, batch + 1, dtype=torch.float64, device=projected_nVB.device)
-    quantiles_B = torch.special.ndtri(ranks_B / (batch + 1)).to(projected_nVB.dtype)
-    squares = match_(projected_nVB, quantiles_B.repeat(num, 1))
-    projected_nVB.mul_(2 / batch)
-    return squares / batch
+    quantiles_1B = torch.special.ndtri(ranks_B / (batch + 1)).to(projected_nVB.dtype).unsqueeze(0)
+    return match_(projected_nVB, quantiles_1B) / 2

@@ -18,7 +18,7 @@ from rectified_lpjepa.functional.directions import (
 from rectified_lpjepa.functional.precision import at_least_float32
 from rectified_lpjepa.functional.randomness import Blocks, keyed_blocks
 from rectified_lpjepa.functional.sharding import Shard
-from rectified_lpjepa.functional.sliced_wasserstein import BLOCK_ROWS
+from rectified_lpjepa.functional.sliced_statistic import BLOCK_ROWS
 
 DirectionKind = Literal["random", "orthogonal", "eigen", "eigen_bottom_half"]
 

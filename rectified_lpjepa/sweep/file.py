@@ -6,7 +6,7 @@
     config: ../digits.yaml          # base configuration of `fit`, relative to this file
     options:                        # of all points, unless `points` or `grid` say otherwise
       trainer.max_epochs: 6
-    points:                         # options that go together; also `config`, another base configuration, and own `seeds`
+    points:                         # options that go together; also another `config`, and `seeds` of its own
       - {model.objective.init_args.target.p: 2.0}
       - {model.objective.init_args.target.p: 1.0, model.optimizer.lr: 0.002}
     grid:                           # every combination of these values

@@ -7,7 +7,7 @@ from rectified_lpjepa.functional import random_directions
 from rectified_lpjepa.functional.sliced_statistic import mean_over_directions
 
 
-def fourth_moment_(projected):
+def fourth_moment_(projected, _):
     """Σ over directions and views of the mean of x⁴ over the batch, and its derivative."""
     total = projected.pow(4).mean(-1).sum()
     projected.copy_(4 * projected.pow(3) / projected.shape[-1])
