@@ -263,7 +263,13 @@ class RectifiedLpJEPA(LightningModule):
         if self.objective.needs_gathering and isinstance(strategy, AllGatherDDPStrategy):
             gathered_VBD, shard = strategy.gather_views(z_VBD), strategy.shard
         output = self.objective(
-            z_VBD, gathered_VBD, seed=self.seed, step=batch.number, shard=shard, labels=batch.labels
+            z_VBD,
+            gathered_VBD,
+            seed=self.seed,
+            step=batch.number,
+            shard=shard,
+            labels=batch.labels,
+            global_views=len(batch.images),
         )
 
         loss = output.loss

@@ -18,7 +18,7 @@ from rectified_lpjepa.data import DigitsDataModule, LocalCrops
 from rectified_lpjepa.functional.randomness import keyed_generator
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.main import main
-from rectified_lpjepa.objectives import RDMReg
+from rectified_lpjepa.objectives import Directions, LeJEPA, RDMReg
 
 CROPS = LocalCrops(num=2, size=8)
 
@@ -45,6 +45,14 @@ def test_the_objective_gets_the_local_crops_after_the_global_views(view_passes: 
         kinds = [model(torch.cat([*kind])).projector.split(BATCH) for kind in (batch.images, batch.local)]
         expected = torch.stack([*kinds[0], *kinds[1]])
     torch.testing.assert_close(z_VBD, expected)
+
+
+def test_an_objective_is_told_which_views_are_global(tmp_path: Path) -> None:
+    model = tiny_model(objective=LeJEPA(Directions(num=16)), rectifier="none", local_size=8)
+    recorder = train(model, tmp_path, limit_train_batches=1)
+    [z_VBD], [terms] = recorder.features, recorder.terms
+    expected = (z_VBD - z_VBD[:3].mean(0)).square().mean()
+    torch.testing.assert_close(terms["invariance"], expected)
 
 
 def test_the_loss_is_that_of_all_views_and_the_probes_that_of_the_global_ones(tmp_path: Path) -> None:

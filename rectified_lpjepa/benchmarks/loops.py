@@ -108,7 +108,14 @@ class BareLoop(Loop):
         model = self.model
         with self.autocast():
             features, z_VBD = model.training_features(views)
-            loss = model.objective(z_VBD, z_VBD, seed=model.seed, step=views.number).loss
+            loss = model.objective(
+                z_VBD,
+                z_VBD,
+                seed=model.seed,
+                step=views.number,
+                labels=views.labels,
+                global_views=len(views.images),
+            ).loss
             loss = loss + sum(self.probe_losses(features.encoder, features.projector, views.labels))
         self.descend(loss)
 

@@ -168,7 +168,8 @@ class Experiment:
     def varied(self, profile: str) -> dict[str, str]:
         """Give the option behind each short name of what varies in a profile."""
         settings = self.profiles[profile]
-        options = dict.fromkeys([*(option for point in settings.points for option in point), *settings.grid])
+        listed = (option for point in settings.points for option in point if option != "seeds")
+        options = dict.fromkeys([*listed, *settings.grid])
         names = {short: option for option, short in short_names(list(options)).items()}
         return names | ({POST_HOC: POST_HOC} if settings.post_hoc else {})
 

@@ -52,6 +52,6 @@ class _Gradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG004
         raise RuntimeError(
-            "The Wasserstein distance has no second derivative here: its gradient is computed in the forward pass and "
+            "This value has no second derivative here: its gradient is computed in the forward pass and "
             "keeps no graph. HINT: call backward or autograd.grad without differentiating the result again."
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from rectified_lpjepa.functional.matching import match_
 from rectified_lpjepa.functional.precision import at_least_float32, full_precision
 from rectified_lpjepa.functional.randomness import Blocks
-from rectified_lpjepa.functional.sliced_statistic import mean_over_directions
+from rectified_lpjepa.functional.sliced_statistic import check_features, mean_over_directions
 
 _EPS = 1e-4
 
@@ -71,8 +71,8 @@ def sliced_wasserstein_to_normal(
     Raises:
         ValueError: if the shapes do not fit each other.
     """
-    batch = z.shape[1]
-    return 2 / batch * mean_over_directions(z, directions, _match_to_normal_, num_directions=num_directions)
+    check_features(z)
+    return 2 / z.shape[1] * mean_over_directions(z, directions, _match_to_normal_, num_directions=num_directions)
 
 
 def _match_to_normal_(projected_nVB: Tensor, _: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ from rectified_lpjepa.objectives.target import Target
 class Axes:
     """The axes as directions: each feature by itself against the exact quantiles of the target.
 
+    Of a batch of B values about B times the target's active fraction are to be active, rounded up: where that is only
+    one or two, as of small batches matched per process, the sparsity is coarse.
+
     Attributes:
         weight: what their mean distance counts beside that along the other directions, at least 0; 0 leaves the axes
             out, as the paper does.

@@ -28,6 +28,7 @@ class CrossEntropy(Objective):
         step: int,
         shard: Shard = Shard(),
         labels: Tensor | None = None,
+        global_views: int | None = None,
     ) -> ObjectiveOutput:
         if labels is None:
             raise ValueError(

@@ -31,8 +31,6 @@ class LeJEPA(Objective):
         weight: λ in [0, 1]; the authors use .02 to .05.
         knots: points of the integral over the characteristic function, at least 2.
         upper: its upper end > 0.
-        global_views: number of views that are global crops, the first ones: with their mean all views are compared.
-            None if all are.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -44,7 +42,6 @@ class LeJEPA(Objective):
         weight: float = 0.05,
         knots: int = 17,
         upper: float = 3.0,
-        global_views: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= weight <= 1:
@@ -53,13 +50,10 @@ class LeJEPA(Objective):
             raise ValueError(f"knots must be at least 2, got {knots}.")
         if not (upper > 0 and math.isfinite(upper)):
             raise ValueError(f"upper must be a finite number above 0, got {upper}.")
-        if global_views is not None and global_views < 1:
-            raise ValueError(f"global_views must be at least 1, or null for all views, got {global_views}.")
         self.directions = directions
         self.weight = weight
         self.knots = knots
         self.upper = upper
-        self.global_views = global_views
 
     @override
     def forward(
@@ -71,9 +65,10 @@ class LeJEPA(Objective):
         step: int,
         shard: Shard = Shard(),
         labels: Tensor | None = None,
+        global_views: int | None = None,
     ) -> ObjectiveOutput:
         check_gathered(z, gathered, shard)
-        difference = invariance_to_mean(z, self.global_views)
+        difference = invariance_to_mean(z, global_views)
         drawn = self.directions.draw(gathered, seed=seed, step=step, shard=shard)
         share = sigreg(gathered, drawn, knots=self.knots, upper=self.upper, num_directions=self.directions.num)
         statistic = shard.world_size * share
@@ -95,7 +90,6 @@ class LeJEPA(Objective):
             "weight": self.weight,
             "knots": self.knots,
             "upper": self.upper,
-            "global_views": self.global_views,
         }
 
     @property
@@ -112,5 +106,4 @@ class LeJEPA(Objective):
             "kind of directions": self.directions.kind,
             "weight of SIGReg": self.weight,
             "knots": f"{self.knots} on [0, {self.upper:g}]",
-            "global views": "all" if self.global_views is None else self.global_views,
         }

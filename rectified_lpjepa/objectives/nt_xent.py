@@ -42,6 +42,7 @@ class NTXent(Objective):
         step: int,
         shard: Shard = Shard(),
         labels: Tensor | None = None,
+        global_views: int | None = None,
     ) -> ObjectiveOutput:
         check_gathered(z, gathered, shard)
         loss = nt_xent(gathered, temperature=self.temperature, anchors=shard.rows(gathered.shape[1]))

@@ -37,6 +37,7 @@ class Objective(nn.Module, ABC):
         step: int,
         shard: Shard = Shard(),
         labels: Tensor | None = None,
+        global_views: int | None = None,
     ) -> ObjectiveOutput:
         """Compute the loss.
 
@@ -50,6 +51,8 @@ class Objective(nn.Module, ABC):
                 or, where nothing is gathered, of the batch.
             labels: int64 (B,) of this process's samples, -1 for a sample without one: only for a loss that is
                 supervised, as an upper bound.
+            global_views: how many of the views, the first ones, show most of an image, for a loss that treats the local
+                crops after them otherwise; None for all.
         """
 
     @property

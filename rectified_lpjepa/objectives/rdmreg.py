@@ -27,10 +27,10 @@ Matching = Literal["global", "per_rank"]
 class RDMReg(Objective):
     """Invariance between views plus the sliced 2-Wasserstein distance to the target (arXiv 2602.01456, Eqs. 14-16).
 
-        loss = invariance_weight · mean (z − z')² + distribution_weight · (SW₂²(z, y) + axes.weight · W)
+        loss = invariance_weight · mean (z − z')² + distribution_weight · (SW₂²(z, y) + axes.weight · A)
 
     The means are over samples and features, over directions and over views; the default weights are valid with exactly
-    these means. One target sample y (W·B, D) is drawn each step and shared by the views. W is the mean over single
+    these means. One target sample y (W·B, D) is drawn each step and shared by the views. A is the mean over single
     features of their squared distance to the target's exact quantiles, see :class:`~rectified_lpjepa.objectives.Axes`;
     it is no part of the paper's method, in which its weight is 0.
 
@@ -90,6 +90,7 @@ class RDMReg(Objective):
         step: int,
         shard: Shard = Shard(),
         labels: Tensor | None = None,
+        global_views: int | None = None,
     ) -> ObjectiveOutput:
         difference = invariance(z)
         if self.needs_gathering:

@@ -54,6 +54,7 @@ class VICReg(Objective):
         step: int,
         shard: Shard = Shard(),
         labels: Tensor | None = None,
+        global_views: int | None = None,
     ) -> ObjectiveOutput:
         check_gathered(z, gathered, shard)
         features = shard.rows(gathered.shape[-1])

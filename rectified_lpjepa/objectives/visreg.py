@@ -54,6 +54,7 @@ class VISReg(Objective):
         step: int,
         shard: Shard = Shard(),
         labels: Tensor | None = None,
+        global_views: int | None = None,
     ) -> ObjectiveOutput:
         check_gathered(z, gathered, shard)
         difference = invariance_to_mean(z)

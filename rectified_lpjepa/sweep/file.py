@@ -154,7 +154,7 @@ class Sweep:
                 _check_option(option)
         for key, meant in (("config", "configuration"), ("seeds", "seeds")):
             if key in self.options or (key == "seeds" and key in self.grid):
-                raise ValueError(f"options: the {meant} of all points is the file's own key `{key}`.")
+                raise ValueError(f"the {meant} of all points is the file's own key `{key}`.")
         for point in self.points:
             seeds = point.get("seeds", [0])
             if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):

@@ -75,7 +75,7 @@ CASES = {
     ),
     "float32": Case(RDMReg(Target(p=1.0), Directions("random", 37)), "lars", dtype=torch.float32),
     "LeJEPA": Case(LeJEPA(Directions("eigen", 37), weight=0.5)),
-    "LeJEPA, replicated": Case(LeJEPA(Directions("random", 37), global_views=1), "adamw", "replicated"),
+    "LeJEPA, replicated": Case(LeJEPA(Directions("random", 37)), "adamw", "replicated"),
     "VICReg": Case(VICReg(), "lars"),
     "VICReg, replicated": Case(VICReg(), "adamw", "replicated"),
     "NT-Xent": Case(NTXent()),

@@ -42,6 +42,11 @@ def test_they_are_all_there() -> None:
     assert {file.stem for file in FILES} == NAMES
 
 
+def test_seeds_of_a_point_are_no_setting_that_varies() -> None:
+    experiment = read_experiment(next(file for file in FILES if file.stem == "14_sparsity_control"))
+    assert set(experiment.varied("cpu")) == {"p", "active_fraction", "weight"}
+
+
 def covering(entries: list[Entry]) -> Iterator[Entry]:
     """Give points until every option has been there, with every text and every kind of number that it takes."""
     seen: set[tuple[str, str]] = set()
