@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
-from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Views
 from rectified_lpjepa.distributed import AllGatherDDPStrategy, current_shard, mean_over_processes
 from rectified_lpjepa.distributions import Law
@@ -29,6 +28,7 @@ from rectified_lpjepa.networks import Backbone, Projector, Rectifier, rectify
 from rectified_lpjepa.objectives import Objective
 from rectified_lpjepa.optim import Optimizer
 from rectified_lpjepa.probe import LinearProbe
+from rectified_lpjepa.trainer_checks import check_processes, check_trainer
 
 _SAMPLED_ROWS = 4096
 
@@ -209,41 +209,8 @@ class RectifiedLpJEPA(LightningModule):
         # Lightning does so after it has read a checkpoint: float64 weights would have passed through float32 by then.
         self.trainer.precision_plugin.convert_module(self)
         if stage == "fit":
-            self._check_trainer()
-
-    def _check_trainer(self) -> None:
-        strategy, data = self.trainer.strategy, getattr(self.trainer, "datamodule", None)
-        if self.trainer.precision in ("16-true", "bf16-true"):
-            raise ValueError(
-                f"The precision {self.trainer.precision} rounds weights, views and their random numbers to 16 bits. "
-                f"HINT: set `--trainer.precision {str(self.trainer.precision).replace('true', 'mixed')}`."
-            )
-        if isinstance(data, TwoViewDataModule) and data.batch_size != self.batch_size:
-            raise ValueError(
-                f"The data come in batches of {data.batch_size} images and the model was built for {self.batch_size}, "
-                f"by which it scales its learning rates. HINT: RectifiedLpJEPA(batch_size={data.batch_size})."
-            )
-        if isinstance(data, TwoViewDataModule) and data.local_size != self.local_size:
-            raise ValueError(
-                f"The data have local crops of {data.local_size} pixels and the model was built for {self.local_size}. "
-                f"HINT: RectifiedLpJEPA(local_size={data.local_size})."
-            )
-        if self.trainer.overfit_batches:  # type: ignore[attr-defined]  # a connector sets it
-            raise ValueError(
-                "overfit_batches would take the place of the sampler that draws global batches. HINT: train on few "
-                "samples with `--data.train_samples`, or on few batches with `--trainer.limit_train_batches`."
-            )
-        if self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:
-            raise ValueError(
-                "max_epochs is -1 and max_steps is not set, but a schedule needs an end. HINT: set one of them."
-            )
-        gathers = isinstance(strategy, AllGatherDDPStrategy)
-        if self.trainer.world_size > 1 and self.objective.needs_gathering and not gathers:
-            raise ValueError(
-                f"You train on {self.trainer.world_size} processes with the strategy {type(strategy).__name__}, which "
-                "does not gather features, so that the loss of each process would see its own part of the batch alone. "
-                "HINT: set `--trainer.strategy ddp_all_gather`; or, with RDMReg and if that is what you want, "
-                "`--model.objective.init_args.matching per_rank`."
+            check_trainer(
+                self.trainer, objective=self.objective, batch_size=self.batch_size, local_size=self.local_size
             )
 
     @override
@@ -417,16 +384,7 @@ class RectifiedLpJEPA(LightningModule):
         place = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         self.train_means.restore(checkpoint.get("train_means", {}), *place)
         if trainer is not None and trainer.training:
-            self._check_processes(checkpoint.get("processes"))
-
-    def _check_processes(self, before: int | None) -> None:
-        now = self.trainer.world_size
-        if before not in (None, now) and self.objective.is_per_process:
-            raise ValueError(
-                f"In the checkpoint's run {before} process(es) each match the target by themselves; on {now} that is "
-                f"another loss. HINT: go on with as many processes as before, start over with `--run.fresh "
-                "true`, or give `--model.objective.init_args.matching global`, which does not depend on their number."
-            )
+            check_processes(trainer, self.objective, before=checkpoint.get("processes"))
 
     @override
     def on_train_start(self) -> None:
