@@ -16,7 +16,7 @@ from rectified_lpjepa.functional import sliced_wasserstein
 @pytest.fixture(autouse=True)
 def _no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Autocast does not know this device."""
-    for module in ("functional.sliced_wasserstein", "functional.precision", "data.augmentations", "data.image_ops"):
+    for module in ("functional.sliced_statistic", "functional.precision", "data.augmentations", "data.image_ops"):
         path = import_module(f"rectified_lpjepa.{module}")
         monkeypatch.setattr(path, "full_precision", lambda device: nullcontext())
 

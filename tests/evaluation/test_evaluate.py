@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_run import write_config, write_run
+from evaluated_run import write_config, write_run
 
 from rectified_lpjepa.evaluation import run as run_module
 from rectified_lpjepa.evaluation.command import make_parser, metric_table

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluated_run import write_run
 from processes import run_processes
-from tiny_run import write_run
 
 from rectified_lpjepa.evaluation.run import evaluate
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import timm
 import torch
+from evaluated_run import write_config, write_run
 from PIL import Image
 from timm.data import resolve_model_data_config
 from tiny_jepa import DIM
-from tiny_run import write_config, write_run
 
 from rectified_lpjepa.data import Augmentation, DigitsDataModule, NpzDataModule
 from rectified_lpjepa.data.image_ops import fit_square
