@@ -44,6 +44,10 @@ class Axes:
         if self.num is not None and self.num < 1:
             raise ValueError(f"The number of axes must be at least 1, or null for all of them, got {self.num}.")
 
+    def description(self) -> dict[str, str | int | float]:
+        """Return the facts worth printing at the start of a run, by name; none without a weight."""
+        return {"weight of the axes": self.weight, "axes": self.num or "all"} if self.weight else {}
+
     def distance(self, z_VBD: Tensor, target: Target, *, seed: int, step: int, shard: Shard = Shard()) -> Tensor:
         """Compute a share of the mean squared distance along the axes.
 

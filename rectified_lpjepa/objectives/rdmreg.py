@@ -155,7 +155,7 @@ class RDMReg(Objective):
             "active fraction of the target": float(self.law.active_fraction),
             "directions": self.directions.num,
             "kind of directions": self.directions.kind,
-            **({"weight of the axes": self.axes.weight} if self.axes.weight else {}),
+            **self.axes.description(),
             "invariance weight": self.invariance_weight,
             "distribution weight": self.distribution_weight,
         }

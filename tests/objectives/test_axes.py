@@ -32,6 +32,13 @@ def test_the_axes_are_added_to_the_other_directions():
 def test_without_weight_there_are_none():
     z = features()
     assert set(RDMReg(TARGET, Directions(num=16))(z, z, seed=1, step=2).parts) == {"invariance", "rdmreg"}
+    assert "axes" not in RDMReg(TARGET).description()
+
+
+def test_a_run_says_what_it_does_with_them():
+    facts = RDMReg(TARGET, axes=Axes(weight=0.5)).description()
+    assert (facts["weight of the axes"], facts["axes"]) == (0.5, "all")
+    assert RDMReg(TARGET, axes=Axes(weight=0.5, num=3)).description()["axes"] == 3
 
 
 @pytest.mark.parametrize("num", [None, 5])
