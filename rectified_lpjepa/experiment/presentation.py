@@ -90,6 +90,7 @@ class Figure:
         metrics: what is drawn, where it is several.
         x: short name, or metric, along the horizontal axis.
         log_x: whether that axis is logarithmic.
+        x_label: what that axis says, where the short name does not say it to a reader.
         series: short name that makes a line of its own for each value; or settings that make a line each, by what
             they are called, such as ``{plain: {axis_weight: null}, ours: {axis_weight: 0.5}}``.
         where: the points that are drawn, by short name.
@@ -106,6 +107,7 @@ class Figure:
     metrics: list[str] | None = None
     x: str | None = None
     log_x: bool = False
+    x_label: str | None = None
     series: str | dict[str, dict[str, Any]] | None = None
     where: dict[str, Any] | None = None
     within: float | int | None = None

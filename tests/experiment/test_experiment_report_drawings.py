@@ -39,6 +39,12 @@ def test_without_series_all_that_varies_is_told_apart(results):
     assert drawing.alt.startswith("ℓ0: p=2: 0.0")
 
 
+def test_an_axis_may_say_more_than_the_short_name(results):
+    (drawing,) = draw(results, Figure("curve", metric="val/sparsity/l0", x="mu", x_label="shift μ"))
+    assert drawing.figure.axes[-1].get_xlabel() == "shift μ"
+    assert drawing.title == "ℓ0 over shift μ"
+
+
 def test_series_may_be_settings_by_what_they_are_called(results):
     series = {"flat": {"p": 1.0, "mu": [0.0, -1.0, -2.0]}, "round": {"p": 2.0}, "none": {"p": 7.0}}
     (drawing,) = draw(results, Figure("accuracy_over_l0", series=series))

@@ -115,10 +115,10 @@ def curve(results: Results, figure: Figure) -> list[Drawing]:
     panels = {name: series for name, series in panels.items() if series}
     if not panels:
         raise NothingToDrawError(f"no point has {_enumerate([y.metric for y in metrics], 'or')} and {x}")
-    name_of_x = x if is_value else over.label
+    name_of_x = figure.x_label or (x if is_value else over.label)
     return [
         Drawing(
-            figures.curve(panels, x if is_value else over.axis, log_x=figure.log_x),
+            figures.curve(panels, figure.x_label or (x if is_value else over.axis), log_x=figure.log_x),
             f"{_capital(_enumerate([y.label for y in metrics]))} over {name_of_x}",
             " ".join(f"{_capital(name)}: {_ends(found, name_of_x)}." for name, found in panels.items()),
         )
