@@ -35,6 +35,7 @@ NAMES = {
     "12_nonnegative_vcreg",
     "13_shift",
     "14_sparsity_control",
+    "15_why_denser",
 }
 
 
