@@ -152,6 +152,12 @@ class PublishedLoop(Loop):
                 f"The published-style loop has the loss of RDMReg alone, the model has {type(model.objective).__name__}"
                 ". HINT: give `benchmark step` a configuration with RDMReg."
             )
+        if model.objective.directions.kind != "random" or model.objective.axes.weight:
+            raise ValueError(
+                "The published-style loop has random directions and no axes, the model has directions of the kind "
+                f"{model.objective.directions.kind} and axes of weight {model.objective.axes.weight:g}. HINT: set "
+                "`directions.kind: random` and `axes.weight: 0` in the configuration of `benchmark step`."
+            )
         if model.rectifier != "relu":
             raise ValueError(
                 f"The published-style loop has the rectifier relu alone, the model has {model.rectifier}. HINT: set "
