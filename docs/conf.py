@@ -23,7 +23,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build"]
 nitpicky = True
 # The types of other libraries are named, not linked: a build needs no network.
-nitpick_ignore_regex = [("py:.*", rf"(?!{PACKAGE}\.).*")]
+nitpick_ignore_regex = [("py:.*", rf"(?!{PACKAGE}\.).*"), ("py:class", r".*\._\w+")]  # and private bases
 
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
@@ -31,6 +31,7 @@ myst_links_external_new_tab = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False  # what Lightning's hooks do is Lightning's to say
 python_maximum_signature_line_length = 100
 napoleon_use_rtype = False
 napoleon_use_ivar = True
@@ -43,9 +44,11 @@ html_copy_source = False
 html_show_copyright = False
 
 
-def _show_formulas(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+def _show_formulas(*event: Any) -> None:
     """Show the indented formulas of docstrings letter by letter; reStructuredText would read markup into them."""
-    shown, before, in_directive = [], "", False
+    lines: list[str] = event[-1]
+    shown: list[str] = []
+    before, in_directive = "", False
     for line in lines:
         indented = line.startswith("    ")
         if indented and not shown[-1].strip() and not in_directive and not before.startswith((" ", "* ", "- ")):
@@ -57,30 +60,31 @@ def _show_formulas(app: Sphinx, what: str, name: str, thing: Any, options: Any, 
     lines[:] = shown
 
 
-def _name_outside_files(app: Sphinx, name: str, source: list[str]) -> None:
+def _name_outside_files(*event: Any) -> None:
     """Name, in place of a link, what lies in the repository and not in the documentation."""
-    source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\(\.\./((?!docs/)[^)]+)\)", r"\1 (`\2`)", source[0])
+    source: list[str] = event[-1]
+    source[0] = re.sub(r"(?<!!)\[([^\]]+)\]\((?:\.\./)+((?:configs|experiments)/[^)]+)\)", r"\1 (`\2`)", source[0])
 
 
 def _find_by_public_name(
     app: Sphinx, environment: BuildEnvironment, node: pending_xref, content: nodes.Node
 ) -> nodes.Node | None:
     """Find what a package exports under the module that defines it, where it is documented."""
-    target = node.get("reftarget", "")
-    module, _, name = target.rpartition(".")
-    if node.get("refdomain") != "py" or not module.startswith(PACKAGE):
+    target, domain = node.get("reftarget", ""), environment.get_domain("py")
+    home = _home(target) if node.get("refdomain") == "py" and target.startswith(f"{PACKAGE}.") else target
+    if home == target:
         return None
+    return domain.resolve_xref(environment, node["refdoc"], app.builder, node["reftype"], home, node, content)
+
+
+def _home(name: str) -> str:
+    """Give the full name of what may be named by the package that exports it."""
+    owner, _, last = name.rpartition(".")
     try:
-        thing = getattr(import_module(module), name, None)
-    except ModuleNotFoundError:
-        return None
-    home = inspect.getmodule(thing)
-    if home is None or home.__name__ == module:
-        return None
-    domain = environment.get_domain("py")
-    return domain.resolve_xref(
-        environment, node["refdoc"], app.builder, node["reftype"], f"{home.__name__}.{name}", node, content
-    )
+        module = inspect.getmodule(getattr(import_module(owner), last, None))
+    except ModuleNotFoundError:  # of a class
+        return f"{_home(owner)}.{last}"
+    return name if module is None else f"{module.__name__}.{last}"
 
 
 def setup(app: Sphinx) -> None:
