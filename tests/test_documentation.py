@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import importlib.util
 import re
 import shlex
@@ -64,13 +66,24 @@ def test_a_command_is_accepted(command: str) -> None:
         assert Path(sys.executable).with_name(words[0]).exists()
 
 
+@pytest.mark.usefixtures("in_workspace")
+def test_a_mistyped_option_is_noticed() -> None:
+    for wrong in ("fit --config configs/digits.yaml --model.rectfier none", "evaluate knn --neighbours 3"):
+        with pytest.raises((argparse.ArgumentError, SystemExit)):
+            documents.check(wrong.split())
+
+
 @pytest.mark.parametrize("page", WITH_PYTHON)
 @pytest.mark.usefixtures("in_workspace")
 def test_the_snippets_of_a_page_run(page: str) -> None:
     names: dict[str, object] = {"__name__": "page"}
     for block in documents.blocks(page):
-        if block.language == "python":
+        if block.language != "python":
+            continue
+        if block.file is None:
             exec(compile(block.text, page, "exec"), names)
+        else:
+            importlib.import_module(Path(block.file).stem)
     if page == "README.md":
         assert float(names["loss"]) > 0  # type: ignore[arg-type]
 
