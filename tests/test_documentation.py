@@ -96,6 +96,12 @@ def test_the_experiment_of_the_page_is_one() -> None:
         assert read_experiment(Path(name)).conditions
 
 
+def test_the_experiments_are_listed_by_their_titles() -> None:
+    for file in (ROOT / "experiments").glob("*.yaml"):
+        number, title = file.stem.partition("_")[0], read_experiment(file).title
+        assert f"| {number} | {title} |" in PAGES["docs/experiments.md"]
+
+
 @pytest.mark.parametrize("message", documents.quoted_messages())
 def test_a_quoted_message_exists(message: str) -> None:
     assert documents.is_said(message)
