@@ -28,6 +28,8 @@ nitpick_ignore_regex = [("py:.*", rf"(?!{PACKAGE}\.).*"), ("py:class", r".*\._\w
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
+add_module_names = False
+toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -60,6 +62,19 @@ def _show_formulas(*event: Any) -> None:
     lines[:] = shown
 
 
+def _keep_colons(*event: Any) -> None:
+    """Keep napoleon from taking for a type what stands before a colon in the text of an attribute."""
+    _, what, *_, lines = event
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")
+
+
+def _hide_factories(*event: Any) -> tuple[str | None, str | None]:
+    """Show an ellipsis for a default that is made anew each time, which Sphinx cannot read."""
+    signature, returned = event[-2:]
+    return signature and signature.replace("<factory>", "..."), returned
+
+
 def _name_outside_files(*event: Any) -> None:
     """Name, in place of a link, what lies in the repository and not in the documentation."""
     source: list[str] = event[-1]
@@ -90,5 +105,7 @@ def _home(name: str) -> str:
 def setup(app: Sphinx) -> None:
     """Connect what is above."""
     app.connect("autodoc-process-docstring", _show_formulas, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", _keep_colons, priority=400)
+    app.connect("autodoc-process-signature", _hide_factories)
     app.connect("source-read", _name_outside_files)
     app.connect("missing-reference", _find_by_public_name)
