@@ -66,7 +66,7 @@ def _keep_colons(*event: Any) -> None:
     """Keep napoleon from taking for a type what stands before a colon in the text of an attribute."""
     _, what, *_, lines = event
     if what in ("attribute", "data", "property"):
-        lines.insert(0, "")
+        lines.insert(0, "\\ ")  # nothing, in reStructuredText
 
 
 def _hide_factories(*event: Any) -> tuple[str | None, str | None]:

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import documents
@@ -128,6 +129,16 @@ def test_every_page_is_in_a_table_of_contents() -> None:
         listed = "\n".join(block for block in re.findall(r"```\{toctree\}\n(.*?)```", PAGES[index], flags=re.DOTALL))
         entry = Path(page).with_suffix("").relative_to(Path(index).parent).as_posix()
         assert entry in listed.splitlines(), page
+
+
+def test_the_architecture_is_that_of_the_package() -> None:
+    text = PAGES["docs/architecture.md"]
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    packages = {name for layer in contract["layers"] for name in layer.split(" | ")} - {"__main__"}
+    assert packages <= set(re.findall(r"\w+", text))
+    files = re.findall(r"[\w/]+/\w+\.py", text)
+    assert len(files) > 8
+    assert all((ROOT / file).exists() or (ROOT / "rectified_lpjepa" / file).exists() for file in files)
 
 
 def test_modules_of_the_api_exist() -> None:
