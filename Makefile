@@ -48,7 +48,8 @@ format: setup ## rewrite the code in the project's style
 	@$(BIN)/ruff format .
 
 docs: setup ## build the documentation into docs/_build/html, warnings as errors
-	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet \
+		--doctree-dir docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 lock: ## write requirements.lock anew (needs uv)
