@@ -64,12 +64,16 @@ def files() -> dict[str, str]:
 
 
 def arguments_of(command: str) -> list[str] | None:
-    """The program's arguments; None for a command of another program."""
+    """The program's arguments, also behind srun, torchrun or a container's options; None for another program's."""
     words = shlex.split(command, comments=True)
+    while words and re.match(r"\w+=", words[0]):
+        words.pop(0)
     for start in (["rectified-lpjepa"], ["-m", "rectified_lpjepa"], ["python", "train.py"]):
         for place in range(len(words)):
-            if words[place : place + len(start)] == start:
-                return words[place + len(start) :]
+            arguments = words[place + len(start) :]
+            is_command = bool(arguments) and arguments[0] in program.COMMANDS
+            if words[place : place + len(start)] == start and (place == 0 or is_command):
+                return arguments
     return None
 
 
