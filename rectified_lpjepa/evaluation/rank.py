@@ -46,7 +46,7 @@ def rank(
       the diagonal; the relative Frobenius distance from the nearest multiple of the identity, and from Var · I with the
       target's variance, where RDMReg along all eigenvectors ends; the share of the eigenvalues outside the range of
       Marchenko and Pastur for the target's variance (or the mean eigenvalue, for a model without a target).
-    * ``orthogonality``: mean of |cos| between features as vectors of samples, and that of centred ones.
+    * ``orthogonality``: mean of ``|cos|`` between features as vectors of samples, and that of centred ones.
     * ``nmf<rank>``: relative Frobenius error of scikit-learn's non-negative matrix factorisation of the projector
       features (of the encoder's, without a projector); beside it that of the same features each with its samples in a
       random order, and the least error of any factors, by the singular values. Negative features are set to zero first.
@@ -54,7 +54,7 @@ def rank(
     The ``_target`` of a number is that of N samples of the target itself: what sampling alone gives.
 
     NaN: the condition number where an eigenvalue is zero, as always for N ≤ D; shares of features that are constant;
-    |cos| with fewer than two features that are not zero; factorisation of features that are all zero.
+    ``|cos|`` with fewer than two features that are not zero; factorisation of features that are all zero.
 
     Args:
         subject: the model and its data.

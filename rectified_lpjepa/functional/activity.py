@@ -26,7 +26,7 @@ def class_activity(z_ND: Tensor, labels_N: Tensor, num_classes: int) -> Tensor:
 
 
 def jaccard_index(a_ND: Tensor, b_ND: Tensor) -> Tensor:
-    """Compute the overlap |A ∩ B| / |A ∪ B| of the active sets of each pair of samples.
+    """Compute the overlap ``|A ∩ B| / |A ∪ B|`` of the active sets of each pair of samples.
 
     Args:
         a_ND: features of the first sample of each pair.

@@ -65,7 +65,7 @@ def log_prob(x: float | Tensor, p: float | Tensor, mu: float | Tensor, sigma: fl
 
 
 def cdf(x: float | Tensor, p: float | Tensor, mu: float | Tensor, sigma: float | Tensor) -> Tensor:
-    """P(X ≤ x) for X ~ GN_p(μ, σ): Φ_p((x − μ)/σ) = ½ (1 + sgn(z) P(1/p, |z|^p / p)) with z = (x − μ)/σ."""
+    """P(X ≤ x) for X ~ GN_p(μ, σ): Φ_p(z) = ``½ (1 + sgn(z) P(1/p, |z|^p / p))`` at z = (x − μ)/σ."""
     (x, p, mu, sigma), dtype = _promote(x=x, p=p, mu=mu, sigma=sigma)
     return standard.cdf((x - mu) / sigma, p).to(dtype)
 

@@ -34,7 +34,7 @@ class Fit(NamedTuple):
 def fit_generalized_gaussian(x_ND: Tensor) -> Fit:
     """Fit p, μ and σ of a generalised Gaussian to each feature by maximum likelihood.
 
-    Given p and μ the best σ is (mean |x − μ|^p)^{1/p}. With it in place, p (by Newton's method) and μ (by golden
+    Given p and μ the best σ is ``(mean |x − μ|^p)^{1/p}``. With it in place, p (by Newton's method) and μ (by golden
     sections of an interval that shrinks from round to round) are improved in turn; for a symmetric law the one does not
     depend on the other.
 

@@ -16,7 +16,7 @@ _BLOCK_NUMBERS = 1 << 24
 
 
 def median_bandwidth(x_ND: Tensor) -> Tensor:
-    """Compute the median of the distances |x − x'| that are not zero between the samples of each feature.
+    """Compute the median of the distances ``|x − x'|`` that are not zero between the samples of each feature.
 
     Zero distances are left out, as otherwise the median of a sparse feature, most of whose values are zero, would be
     zero. Of an even number of distances it is the lower one of the two in the middle.

@@ -15,9 +15,9 @@ def quantized_law(num: int, p: float, mu: float, sigma: float, *, rectified: boo
     their mean is exactly the law's, and a batch that is as far from them as possible in the square mean is so from the
     law, up to a constant: W₂²(batch, law) = 1/B ‖sort(batch) − values‖² + the variance inside the slices.
 
-    With Φ_p the standard cdf and U(q) = E[X; X > q] = ½ p^{1/p} Γ(2/p, |q|^p / p) / Γ(1/p) for X ~ GN_p(0, 1), the mean
-    of max(0, μ + σ X) over the slice between quantiles a and b is B (μ (Φ_p(b) − Φ_p(a)) + σ (U(a) − U(b))), with a and
-    b not below −μ/σ. Checked against quadrature in the tests.
+    With Φ_p the standard cdf and U(q) = E[X; X > q] = ``½ p^{1/p} Γ(2/p, |q|^p / p) / Γ(1/p)`` for X ~ GN_p(0, 1), the
+    mean of max(0, μ + σ X) over the slice between quantiles a and b is B (μ (Φ_p(b) − Φ_p(a)) + σ (U(a) − U(b))), with
+    a and b not below −μ/σ. Checked against quadrature in the tests.
 
     Args:
         num: number of values B, at least 1.

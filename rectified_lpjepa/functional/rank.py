@@ -123,7 +123,7 @@ def marchenko_pastur_edges(variance: float, samples: int, dim: int) -> tuple[flo
 
 
 def mean_absolute_cosine(z_ND: Tensor) -> float:
-    """Compute the mean of |cos| of the angle between two different features, as vectors of their N samples.
+    """Compute the mean of ``|cos|`` of the angle between two different features, as vectors of their N samples.
 
     Args:
         z_ND: features; centred ones give the mean absolute correlation.

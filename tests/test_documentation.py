@@ -1,0 +1,158 @@
+"""Every command, snippet and quoted message of the README and of docs/ runs, parses, or exists."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import documents
+import pytest
+
+from rectified_lpjepa.cli import CLI
+from rectified_lpjepa.experiment.file import read_experiment
+
+ROOT, PAGES = documents.ROOT, documents.PAGES
+INSTALLED = ("tensorboard", "torchrun")
+WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for block in documents.blocks(page))]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the project's configurations and experiments, and the files that pages show."""
+    folder = tmp_path_factory.mktemp("documentation")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    (folder / "experiments").mkdir()
+    for file in (ROOT / "experiments").glob("*.yaml"):
+        (folder / "experiments" / file.name).symlink_to(file)
+    for name, text in documents.files().items():
+        assert not (folder / name).exists(), f"two pages, or a page and the project, have a file {name}"
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def in_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    monkeypatch.syspath_prepend(str(workspace))
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(documents.commands()) >= 40
+    assert len(WITH_PYTHON) >= 8
+    assert len(documents.quoted_messages()) >= 40
+    assert {"barlow.py", "my_backbones.py", "stripes.py", "sweep.yaml"} <= documents.files().keys()
+    assert not any(re.search(r"@[A-Z]+@", text) for text in PAGES.values())
+
+
+@pytest.mark.parametrize("command", documents.commands())
+@pytest.mark.usefixtures("in_workspace")
+def test_a_command_is_accepted(command: str) -> None:
+    arguments = documents.arguments_of(command)
+    words = shlex.split(command, comments=True)
+    if arguments is not None:
+        if "train.py" in words:
+            importlib.import_module("train")
+        documents.check(arguments)
+    elif words[0] == "make":
+        subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+    elif words[0] in INSTALLED:
+        assert Path(sys.executable).with_name(words[0]).exists()
+
+
+@pytest.mark.usefixtures("in_workspace")
+def test_a_mistyped_command_or_option_is_noticed() -> None:
+    for wrong in ("fti", "fit --config configs/digits.yaml --model.rectfier none", "evaluate knn --neighbours 3"):
+        arguments = documents.arguments_of(f"OMP_NUM_THREADS=1 rectified-lpjepa {wrong}")
+        assert arguments is not None
+        with pytest.raises((argparse.ArgumentError, AssertionError, SystemExit)):
+            documents.check(arguments)
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON)
+@pytest.mark.usefixtures("in_workspace")
+def test_the_snippets_of_a_page_run(page: str) -> None:
+    names: dict[str, object] = {"__name__": "page"}
+    for block in documents.blocks(page):
+        if block.language != "python":
+            continue
+        if block.file is None:
+            exec(compile(block.text, page, "exec"), names)
+        else:
+            importlib.import_module(Path(block.file).stem)
+    if page == "README.md":
+        assert float(names["loss"]) > 0  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("in_workspace")
+def test_the_experiment_of_the_page_is_one() -> None:
+    names = [name for name in documents.files() if name.startswith("experiments/")]
+    assert names
+    for name in names:
+        assert read_experiment(Path(name)).conditions
+
+
+def test_the_experiments_are_listed_by_their_titles() -> None:
+    for file in (ROOT / "experiments").glob("*.yaml"):
+        number, title = file.stem.partition("_")[0], read_experiment(file).title
+        assert f"| {number} | {title} |" in PAGES["docs/experiments.md"]
+
+
+@pytest.mark.parametrize("message", documents.quoted_messages())
+def test_a_quoted_message_exists(message: str) -> None:
+    assert documents.is_said(message)
+
+
+def test_a_message_that_nobody_says_is_noticed() -> None:
+    assert not documents.is_said("The run … is on its way to the moon")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_figures_lead_somewhere(page: str) -> None:
+    text = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http", "#")):
+            assert (ROOT / page).parent.joinpath(target.partition("#")[0]).exists(), target
+
+
+def test_every_page_is_in_a_table_of_contents() -> None:
+    for page in PAGES:
+        folder = Path(page).parent
+        if page in ("README.md", "docs/index.md"):
+            continue
+        index = "docs/api/index.md" if folder.name == "api" and Path(page).stem != "index" else "docs/index.md"
+        listed = "\n".join(block for block in re.findall(r"```\{toctree\}\n(.*?)```", PAGES[index], flags=re.DOTALL))
+        entry = Path(page).with_suffix("").relative_to(Path(index).parent).as_posix()
+        assert entry in listed.splitlines(), page
+
+
+def test_the_architecture_is_that_of_the_package() -> None:
+    text = PAGES["docs/architecture.md"]
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    packages = {name for layer in contract["layers"] for name in layer.split(" | ")} - {"__main__"}
+    assert packages <= set(re.findall(r"\w+", text))
+    files = re.findall(r"[\w/]+/\w+\.py", text)
+    assert len(files) > 8
+    assert all((ROOT / file).exists() or (ROOT / "rectified_lpjepa" / file).exists() for file in files)
+
+
+def test_modules_of_the_api_exist() -> None:
+    names = re.findall(r"automodule:: (\S+)", "\n".join(PAGES.values()))
+    assert len(names) > 50
+    assert all(importlib.util.find_spec(name) for name in names)
+
+
+def test_the_run_of_the_example_has_the_name_that_fit_gives_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    monkeypatch.setattr(CLI, "_run_subcommand", lambda cli, subcommand: None)
+    cli = CLI(["fit", "--config", str(ROOT / "configs" / "digits.yaml"), "--trainer.accelerator", "cpu"])
+    named = {name for text in PAGES.values() for name in re.findall(r"runs/digits-\w+", text)}
+    assert named == {str(cli.directory.path)}
