@@ -8,7 +8,9 @@ from pathlib import Path
 
 def commit() -> str:
     """The checked-out commit of the source, marked where files differ from it; "unknown" outside a checkout."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
+    if not (folder / ".git").exists():  # git would answer with the commit of whatever project holds the environment
+        return "unknown"
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=-modified", "--abbrev=12"],
