@@ -17,6 +17,7 @@ from rectified_lpjepa.experiment.command import parse as parse_experiment
 from rectified_lpjepa.experiment.study import Study
 from rectified_lpjepa.export.command import parse as parse_export
 from rectified_lpjepa.main import main
+from rectified_lpjepa.recipes import find_sweep
 from rectified_lpjepa.sweep.command import parse
 from rectified_lpjepa.sweep.file import read_sweep
 
@@ -49,7 +50,8 @@ def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
         assert capture_parser(lambda: main(arguments)).parse_args(arguments[1:])
     elif program == "rectified-lpjepa" and arguments[0] == "sweep":
-        file = ROOT / parse(arguments[1:]).file
+        monkeypatch.chdir(ROOT)
+        file = find_sweep(parse(arguments[1:]).file)
         assert read_sweep(file).expand(file.parent)
     elif program == "rectified-lpjepa" and arguments[0] == "evaluate":
         assert make_parser(arguments[1]).parse_args(arguments[2:])
