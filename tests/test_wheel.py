@@ -56,13 +56,12 @@ def test_the_wheel_holds_the_package_and_its_recipes(installed: Path) -> None:
 
 
 def test_the_wheel_trains_by_name(run, tmp_path: Path) -> None:
-    printed = run("fit", "--config", "digits", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2")
-    assert "1 epochs, 2 steps" in printed
+    printed = run("fit", "--config", "digits", "--trainer.max_epochs=3", "--trainer.limit_train_batches=2")
+    assert "3 epochs, 6 steps" in printed
     assert [path.name[:7] for path in (tmp_path / "runs").iterdir()] == ["digits-"]
 
 
 def test_the_wheel_plans_sweeps_and_experiments_by_name(run, tmp_path: Path) -> None:
-    assert run("experiment", "list").count("\n") == len(list((ROOT / "experiments").glob("*.yaml")))
     assert "fit --config" in run("experiment", "run", "02", "--dry-run")
     assert run("sweep", "run", "sweeps/digits_mu", "--dry-run").count("fit --config") == 8
     assert not list(tmp_path.iterdir())
