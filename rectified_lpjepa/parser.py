@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # documented, but not in its list of names
 from lightning.pytorch.cli import LightningArgumentParser
 from typing_extensions import override
 
@@ -54,7 +54,7 @@ class _ConfigOrRecipe(ActionConfigFile):
     """Reads a configuration by path or by the name of a recipe."""
 
     @override
-    def __call__(self, parser: Any, cfg: Any, values: str, option_string: str | None = None) -> None:
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         if ":" not in values:  # with a colon it is itself YAML
             try:
                 values = str(find_config(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site-packages")
+    # As in an environment within somebody's own project, whose commits are not ours.
+    owner = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
+    for command in (["init", "--quiet"], [*owner, "commit", "--quiet", "--allow-empty", "--message=theirs"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
     return folder / "site-packages"
 
 
@@ -58,7 +63,9 @@ def test_the_wheel_holds_the_package_and_its_recipes(installed: Path) -> None:
 def test_the_wheel_trains_by_name(run, tmp_path: Path) -> None:
     printed = run("fit", "--config", "digits", "--trainer.max_epochs=3", "--trainer.limit_train_batches=2")
     assert "3 epochs, 6 steps" in printed
-    assert [path.name[:7] for path in (tmp_path / "runs").iterdir()] == ["digits-"]
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert directory.name.startswith("digits-")
+    assert json.loads((directory / "result.json").read_text(encoding="utf-8"))["commit"] == "unknown"
 
 
 def test_the_wheel_plans_sweeps_and_experiments_by_name(run, tmp_path: Path) -> None:
