@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-newest demo test test-slurm lint format coverage-report typing-report dist lock clean
+.PHONY: help setup demo test test-slurm lint format lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -24,7 +24,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 setup-newest: ## make .venv anew with the newest packages that pyproject.toml allows, in place of the pinned ones
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
 	@touch $(STAMP)
 
 demo: setup ## train on scanned digits, validate, draw (about a minute)
@@ -42,16 +42,7 @@ test-slurm: setup ## interrupt runs on a SLURM of two nodes, made here for the p
 	@$(BIN)/python tests/slurm/cluster.py install
 	@RECTIFIED_LPJEPA_TEST_SLURM=1 timeout --signal=INT 600 $(BIN)/python -m pytest tests/slurm --durations=0
 
-lint: setup ## check style, types and the arrows between the packages
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
-
-format: setup ## rewrite the code in the project's style
-	@$(BIN)/ruff check --fix-only .
-	@$(BIN)/ruff format .
-
+.PHONY: setup-newest coverage-report typing-report dist
 coverage-report: setup ## write the lines that `make test` did not reach to build/coverage/index.html
 	@test -f .coverage || { echo "there is no coverage yet: run \`make test\` first"; exit 1; }
 	@$(BIN)/coverage html --directory build/coverage
@@ -63,6 +54,16 @@ dist: setup ## build the sdist, and the wheel from it, and check both
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist
 	@$(BIN)/twine check --strict dist/*
+
+lint: setup ## check style, types and the arrows between the packages
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## rewrite the code in the project's style
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
 
 lock: ## write requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
