@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 
 def commit() -> str:
     """The checked-out commit of the source, marked where files differ from it; "unknown" outside a checkout."""
-    folder = Path(__file__).parents[1]
-    if not (folder / ".git").exists():  # git would answer with the commit of whatever project holds the environment
-        return "unknown"
+    folder = Path(__file__).parent
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=-modified", "--abbrev=12"],
             cwd=folder,
+            # A checkout's root is one folder above; git looks no further, into a project that an environment lies in.
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parents[1])},
             capture_output=True,
             text=True,
             check=True,
