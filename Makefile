@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup demo test test-slurm lint format docs lock clean
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(STAMP) ## make .venv with the pinned packages and the project, once
 
@@ -21,6 +21,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+setup-newest: ## make .venv anew with the newest packages that pyproject.toml allows, in place of the pinned ones
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
+	@touch $(STAMP)
 
 demo: setup ## train on scanned digits, validate, draw (about a minute)
 	@$(BIN)/rectified-lpjepa fit --config configs/digits.yaml --run.fresh true
@@ -36,6 +41,19 @@ test: setup ## run the whole test suite with coverage, on two cores
 test-slurm: setup ## interrupt runs on a SLURM of two nodes, made here for the purpose (Debian, as root; 10 minutes)
 	@$(BIN)/python tests/slurm/cluster.py install
 	@RECTIFIED_LPJEPA_TEST_SLURM=1 timeout --signal=INT 600 $(BIN)/python -m pytest tests/slurm --durations=0
+
+.PHONY: setup-newest coverage-report typing-report dist
+coverage-report: setup ## write the lines that `make test` did not reach to build/coverage/index.html
+	@test -f .coverage || { echo "there is no coverage yet: run \`make test\` first"; exit 1; }
+	@$(BIN)/coverage html --directory build/coverage
+
+typing-report: setup ## write how much of each module is typed by Any to build/typing/any-exprs.txt
+	@$(BIN)/mypy --any-exprs-report build/typing --linecount-report build/typing
+
+dist: setup ## build the sdist, and the wheel from it, and check both
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist
+	@$(BIN)/twine check --strict dist/*
 
 lint: setup ## check style, types and the arrows between the packages
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import inspect
 import re
@@ -9,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # documented, but not in its list of names
 from lightning.pytorch.cli import LightningArgumentParser
 from typing_extensions import override
 
 from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.objectives import Objective
+from rectified_lpjepa.recipes import find_config
 
 
 class Parser(LightningArgumentParser):
@@ -23,6 +26,13 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **kwargs, allow_abbrev=False)
         if self.prog.startswith("__main__.py"):
             self.prog = self.prog.replace("__main__.py", "rectified-lpjepa", 1)
+
+    @override
+    def add_argument(self, *args: Any, **kwargs: Any) -> Any:
+        """Add an argument; one that takes a configuration takes the name of a recipe, too."""
+        if kwargs.get("action") is ActionConfigFile:
+            kwargs |= {"action": _ConfigOrRecipe, "help": "Path of a YAML file, or name of a recipe such as digits."}
+        return super().add_argument(*args, **kwargs)
 
     @override
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -38,6 +48,19 @@ class Parser(LightningArgumentParser):
             for kind in _subclasses(base):
                 names |= _parameters(kind)
         return names
+
+
+class _ConfigOrRecipe(ActionConfigFile):
+    """Reads a configuration by path or by the name of a recipe."""
+
+    @override
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        if ":" not in values:  # with a colon it is itself YAML
+            try:
+                values = str(find_config(values))
+            except FileNotFoundError as error:
+                raise argparse.ArgumentError(self, str(error)) from None
+        super().__call__(parser, cfg, values, option_string)
 
 
 def _subclasses(kind: type) -> Iterator[type]:

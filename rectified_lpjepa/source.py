@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,8 @@ def commit() -> str:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=-modified", "--abbrev=12"],
             cwd=folder,
+            # A checkout's root is one folder above; git looks no further, into a project that an environment lies in.
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parents[1])},
             capture_output=True,
             text=True,
             check=True,

@@ -19,6 +19,7 @@ from rectified_lpjepa.evaluation.command import make_parser
 from rectified_lpjepa.experiment.command import parse as parse_experiment
 from rectified_lpjepa.experiment.study import Study
 from rectified_lpjepa.export.command import parse as parse_export
+from rectified_lpjepa.recipes import find_sweep
 from rectified_lpjepa.sweep.command import parse as parse_sweep
 from rectified_lpjepa.sweep.file import read_sweep
 
@@ -86,7 +87,7 @@ def check(arguments: list[str]) -> None:
             options += ["--config", "configs/digits.yaml"]
         _training_parser(command).parse_args([command, *options])
     elif command == "sweep":
-        file = Path(parse_sweep(options).file)
+        file = find_sweep(parse_sweep(options).file)
         assert read_sweep(file).expand(file.parent)
     elif command == "evaluate":
         _evaluation_parser(options[0]).parse_args(options[1:])

@@ -34,9 +34,9 @@ BASELINE = (
     "forward pass for each view, the plain loss of `benchmark loss`, each logged value fetched by item() in every "
     "step; both in turn with fit as the command line builds it, validation and the ends of epochs left out"
 )
+RECIPES = {"cpu": "cifar100_small", "cuda": "cifar100_resnet18"}
 # With the paper's loss, which is what the published style has.
 OPTIONS = ("--model.objective.init_args.directions.kind=random", "--model.objective.init_args.axes.weight=0")
-CONFIGS = {"cpu": "configs/cifar100_small.yaml", "cuda": "configs/cifar100_resnet18.yaml"}
 FIT, BARE, LOADER, VIEWS, MODEL, PUBLISHED = "fit", "bare", "loader", "views", "model", "published"
 LABELS = {
     BARE: "bare loop",
@@ -153,18 +153,12 @@ def step(
 
     Raises:
         ValueError: ``repeats`` is below 1, or the published-style loop lacks something that the configuration asks for.
-        FileNotFoundError: no configuration is given and the default one is not there.
     """
     place = choose_device(device)
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}. A measurement needs at least 1 round.")
-    if config is None and not Path(CONFIGS[place.type]).is_file():
-        raise FileNotFoundError(
-            f"There is no {CONFIGS[place.type]} in {Path.cwd()}. HINT: run `benchmark step` in a checkout of the "
-            "source, or give `--config` the path of a configuration."
-        )
     with tempfile.TemporaryDirectory() as folder:
-        chosen = [config] if config else [CONFIGS[place.type], *OPTIONS]
+        chosen = [config] if config else [RECIPES[place.type], *OPTIONS]
         built = _build(chosen, data, Path(folder), place)
         timings = _time(built, repeats, place)
     help_timings = time_in_turn({"help": _help, "imports": _imports}, repeats=repeats)

@@ -35,8 +35,7 @@ def experiment(arguments: Sequence[str]) -> None:
     """
     given = parse(arguments)
     if given.command == "list":
-        files = listed()
-        _say(aligned([[file.stem, read_experiment(file).title] for file in files]) if files else "There are none here.")
+        _say(aligned([[file.stem, read_experiment(file).title] for file in listed()]))
         return
     study = Study.open(given.name, given.profile, given.root, dict(given.set or []))
     if given.command == "status":

@@ -32,12 +32,13 @@ from typing import Any
 from rectified_lpjepa.experiment.conditions import Condition
 from rectified_lpjepa.experiment.groups import matches
 from rectified_lpjepa.experiment.presentation import Column, Figure, Label, Published
+from rectified_lpjepa.recipes import EXPERIMENTS
 from rectified_lpjepa.sweep.file import Resources, Sweep
 from rectified_lpjepa.sweep.manifest import short_names
 from rectified_lpjepa.sweep.yaml_file import build, nearest, read_mapping
 
 PROFILES = ("smoke", "cpu", "paper")
-FOLDER = Path("experiments")
+FOLDER = Path("experiments")  # in the working directory
 POST_HOC = "post_hoc"
 
 
@@ -59,7 +60,7 @@ class Profile:
     """How large an experiment is run: a sweep, and the evaluations of its runs.
 
     Args:
-        config: base configuration, relative to the file.
+        config: base configuration: a path, relative to the file, or the name of a recipe.
         options: values by dotted option of ``fit``, for all points.
         grid: values to combine by dotted option.
         points: settings to combine with the grid.
@@ -195,12 +196,12 @@ def read_experiment(path: Path) -> Experiment:
     return experiment
 
 
-def find(name: str, folder: Path = FOLDER) -> Path:
+def find(name: str, folder: Path | None = None) -> Path:
     """Find an experiment's file.
 
     Args:
         name: its number (``2`` or ``02``), its whole name (``02_sparsity``), or a path.
-        folder: where the experiments lie.
+        folder: where the experiments lie, see :func:`listed`.
 
     Raises:
         ValueError: there is none of this name; the message lists those that there are.
@@ -213,10 +214,16 @@ def find(name: str, folder: Path = FOLDER) -> Path:
         if file.stem == name or (number is not None and file.stem.partition("_")[0] == number):
             return file
     known = [file.stem for file in files]
-    told = f"There are {', '.join(known)}." if known else f"There are none in {folder.absolute()}."
-    raise ValueError(f"There is no experiment {name!r}. {told}{nearest(name, known)}")
+    raise ValueError(f"There is no experiment {name!r}. There are {', '.join(known) or 'none'}.{nearest(name, known)}")
 
 
-def listed(folder: Path = FOLDER) -> list[Path]:
-    """List the files of the experiments, by number."""
+def listed(folder: Path | None = None) -> list[Path]:
+    """List the files of the experiments, by number.
+
+    Args:
+        folder: where they lie; by default ``experiments`` in the working directory, or where there are none, with the
+            package.
+    """
+    if folder is None:
+        return listed(FOLDER) or listed(EXPERIMENTS)
     return sorted(folder.glob("[0-9][0-9]_*.yaml"))

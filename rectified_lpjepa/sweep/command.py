@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rectified_lpjepa.recipes import find_sweep
 from rectified_lpjepa.sweep import launch
 from rectified_lpjepa.sweep.arguments import CommandParser
 from rectified_lpjepa.sweep.collect import result_rows, summary_rows, summary_table, write_csv, write_parquet
@@ -16,6 +17,7 @@ from rectified_lpjepa.sweep.file import read_sweep
 from rectified_lpjepa.sweep.manifest import read_manifest
 
 _PROGRAM = "rectified-lpjepa sweep"
+_FILE_HELP = "the sweep file, or the name of one that comes with the package, such as sweeps/digits_mu"
 
 
 def sweep(arguments: Sequence[str]) -> None:
@@ -26,13 +28,15 @@ def sweep(arguments: Sequence[str]) -> None:
 
     Raises:
         SystemExit: with status 2 for a wrong command line, 1 where points failed, 128 and the signal after a signal.
+        FileNotFoundError: there is neither such a file nor such a recipe.
         ValueError: the file is wrong, or the cluster refuses.
     """
     given = parse(arguments)
     if given.command == "point":
         _point(given.manifest, given.index, given.options)
         return
-    settings, place = read_sweep(given.file), given.file.parent
+    file = find_sweep(given.file)
+    settings, place = read_sweep(file), file.parent
     if given.command == "run" and not given.dry_run:
         code = launch.run(settings, place, launcher=given.launcher, parallel=given.parallel or 1)
         if code:
@@ -52,14 +56,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser(prog=_PROGRAM, description="Many runs of `fit` from one file, here or on a cluster.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     run = commands.add_parser("run", help="run what is not finished; may be started again at any time")
-    run.add_argument("file", type=Path, metavar="FILE", help="the sweep file")
+    run.add_argument("file", type=Path, metavar="FILE", help=_FILE_HELP)
     run.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where to run (default: local)")
     run.add_argument("--parallel", type=int, metavar="N", help="points at a time on this machine (default: 1)")
     run.add_argument("--dry-run", action="store_true", help="print what would be done, write nothing")
     status = commands.add_parser("status", help="show each point's state, epoch, accuracy and ℓ0")
-    status.add_argument("file", type=Path, metavar="FILE", help="the sweep file")
+    status.add_argument("file", type=Path, metavar="FILE", help=_FILE_HELP)
     collect = commands.add_parser("collect", help="write the results as tables, show means over seeds")
-    collect.add_argument("file", type=Path, metavar="FILE", help="the sweep file")
+    collect.add_argument("file", type=Path, metavar="FILE", help=_FILE_HELP)
     collect.add_argument("--out", type=Path, help="folder to write to (default: the sweep's folder)")
     collect.add_argument("--parquet", action="store_true", help="write results.parquet, too (needs pyarrow)")
     point = commands.add_parser("point", help="run one line of a manifest: what job.sh calls")

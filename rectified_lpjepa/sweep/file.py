@@ -3,7 +3,7 @@
 .. code-block:: yaml
 
     name: digits_mu                 # the sweep's folder is <root>/<name>
-    config: ../digits.yaml          # base configuration of `fit`, relative to this file
+    config: ../digits.yaml          # base configuration of `fit`: a path from this file, or a recipe's name (digits)
     options:                        # of all points, unless `points` or `grid` say otherwise
       trainer.max_epochs: 6
     points:                         # options that go together; also another `config`, and `seeds` of its own
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from rectified_lpjepa.identity import is_identity_option, leaves
+from rectified_lpjepa.recipes import find_config
 from rectified_lpjepa.sweep.yaml_file import build, read_mapping
 
 _RESERVED = {
@@ -128,7 +129,7 @@ class Sweep:
 
     Args:
         name: of the sweep, its folder and its jobs.
-        config: base configuration, relative to the file.
+        config: base configuration: a path, relative to the file, or the name of a recipe.
         options: values by dotted option of ``fit``, for all points.
         grid: values to combine by dotted option.
         points: settings to combine with the grid.
@@ -177,11 +178,14 @@ class Sweep:
 
         Args:
             folder: where the sweep file lies.
+
+        Raises:
+            FileNotFoundError: there is no such configuration.
         """
         found = []
         for listed, combination in product(self.points or [{}], product(*self.grid.values())):
             options = self.options | listed | dict(zip(self.grid, combination, strict=True))
-            config = folder / str(options.pop("config", self.config))
+            config = find_config(str(options.pop("config", self.config)), folder)
             seeds = options.pop("seeds", self.seeds) or [int(read_mapping(config).get("seed_everything") or 0)]
             found += [Point(config, options, tuple(o for o in self.varied if o in options), seed) for seed in seeds]
         return found

@@ -10,8 +10,11 @@ from studies import finished, write_experiment
 from sweeps import MU
 
 from rectified_lpjepa.experiment.command import parse
+from rectified_lpjepa.experiment.file import find
 from rectified_lpjepa.experiment.study import FILE, Study
 from rectified_lpjepa.main import main
+
+SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "experiments").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -42,12 +45,13 @@ def test_given_options_have_the_type_that_a_file_would_give_them() -> None:
     assert dict(given.set) == dict(zip([text.partition("=")[0] for text in texts], values, strict=True))
 
 
-def test_experiments_are_listed_and_found_in_the_working_directory(
+def test_experiments_are_found_in_the_working_directory_or_else_with_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     main(["experiment", "list"])
-    assert "There are none here" in capsys.readouterr().out
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == SHIPPED
+    assert find("02").stem == "02_sparsity"
     write_experiment(tmp_path / "experiments")
     main(["experiment", "list"])
     assert capsys.readouterr().out.split() == ["07_tiny", "A", "title"]

@@ -84,7 +84,7 @@ def test_an_experiment_is_found_by_number_name_and_path(tmp_path: Path) -> None:
     assert listed(tmp_path) == [file]
     with pytest.raises(ValueError, match=re.escape("There are 07_tiny.\n  HINT: did you mean 07_tiny?")):
         find("07_tini", tmp_path)
-    with pytest.raises(ValueError, match="There are none in"):
+    with pytest.raises(ValueError, match=r"There are none\.$"):
         find("8", tmp_path / "empty")
 
 
