@@ -1,0 +1,65 @@
+"""What a training asks of a machine: its options, read by the parser of ``fit``."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Training:
+    """The options of a training that have to do with the machine.
+
+    Attributes:
+        processes: on one node.
+        num_workers: processes that read images, for each of these.
+        reads_files: whether the data are image files, which such processes decode.
+        on_gpus: whether it runs on GPUs.
+        refusals: what ``fit`` would say against it before it begins.
+    """
+
+    processes: int = 1
+    num_workers: int = 0
+    reads_files: bool = False
+    on_gpus: bool = False
+    refusals: tuple[str, ...] = ()
+
+
+def read_training(options: Sequence[str], environment: Mapping[str, str] = os.environ) -> Training:
+    """Parse the options of ``fit``, and compare devices, nodes and batch with what started this process.
+
+    Args:
+        options: such as ``--config FILE --trainer.devices 4``.
+        environment: the variables of this process.
+
+    Raises:
+        SystemExit: with status 2 where ``fit`` would not take them.
+        ValueError: the number of devices is neither a number nor a list of devices.
+    """
+    from jsonargparse import capture_parser
+    from jsonargparse.util import import_object
+
+    from rectified_lpjepa.cli import CLI
+    from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
+
+    given = ["fit", *options]
+    config = capture_parser(lambda: CLI(given)).parse_args(given).fit
+    trainer, data = config.trainer, config.data
+    try:
+        trainer.accelerator = usable_accelerator(trainer.accelerator)
+        layout = requested_layout(trainer, data.init_args.batch_size)
+        if layout is not None:
+            check_launch(environment, layout)
+    except ValueError as refusal:
+        return Training(refusals=tuple(str(refusal).splitlines()))
+    # Sets of files are those that by default have processes to read them.
+    parameters = inspect.signature(import_object(data.class_path)).parameters
+    reads_files = "num_workers" in parameters and parameters["num_workers"].default > 0
+    return Training(
+        processes=1 if layout is None else layout.devices,
+        num_workers=data.init_args.num_workers,
+        reads_files=reads_files,
+        on_gpus=layout is not None and layout.gpus is not None,
+    )
