@@ -9,7 +9,7 @@ from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.objectives import Objective
 
 NO_MPS = (
-    "GPUs of Apple's (MPS) compute nothing in float64, in which sums and targets of the loss are computed here. HINT: set "
+    "GPUs of Apple's (MPS) have no float64, in which losses are summed and targets computed here. HINT: set "
     "`--trainer.accelerator cpu`."
 )
 """Why such a GPU is refused, and what to do."""
@@ -25,8 +25,8 @@ def check_trainer(trainer: pl.Trainer, *, objective: Objective, batch_size: int,
         local_size: side of the local crops for which it was built, in pixels; None for none.
 
     Raises:
-        ValueError: for a GPU of Apple's, weights in half precision, data of another batch or crop size, ``overfit_batches``, a run
-            without an end, or several processes that do not gather what the objective needs.
+        ValueError: for a GPU of Apple's, weights in half precision, data of another batch or crop size,
+            ``overfit_batches``, a run without an end, or several processes that do not gather what the objective needs.
     """
     strategy, data = trainer.strategy, getattr(trainer, "datamodule", None)
     if strategy.root_device.type == "mps":
