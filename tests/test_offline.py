@@ -1,4 +1,4 @@
-"""Nothing is fetched, and nobody is told anything, unless a download was asked for: all of it with the network closed."""
+"""Nothing is fetched and nobody is told anything unless a download was asked for: commands with the network closed."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ import pytest
 from jsonargparse import capture_parser
 
 from rectified_lpjepa.cli import CLI
+from rectified_lpjepa.doctor.command import make_parser as doctor_parser
+from rectified_lpjepa.doctor.training import read_training
 from rectified_lpjepa.evaluation.command import make_parser
 from rectified_lpjepa.experiment.command import parse as parse_experiment
 from rectified_lpjepa.experiment.study import Study
@@ -51,6 +53,11 @@ def test_a_command_is_accepted(command: str, monkeypatch: pytest.MonkeyPatch) ->
     elif program == "rectified-lpjepa" and arguments[0] == "sweep":
         file = ROOT / parse(arguments[1:]).file
         assert read_sweep(file).expand(file.parent)
+    elif program == "rectified-lpjepa" and arguments[0] == "doctor":
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+        _, options = doctor_parser().parse_known_args(arguments[1:])
+        assert not options or read_training(options, {})
     elif program == "rectified-lpjepa" and arguments[0] == "evaluate":
         assert make_parser(arguments[1]).parse_args(arguments[2:])
     elif program == "rectified-lpjepa" and arguments[0] == "export":

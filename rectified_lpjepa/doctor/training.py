@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,11 @@ def read_training(options: Sequence[str], environment: Mapping[str, str] = os.en
     from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
 
     given = ["fit", *options]
-    config = capture_parser(lambda: CLI(given)).parse_args(given).fit
+    with warnings.catch_warnings():
+        # It warns of the other command line, that of this process.
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        parser = capture_parser(lambda: CLI(given))
+    config = parser.parse_args(given).fit
     trainer, data = config.trainer, config.data
     try:
         trainer.accelerator = usable_accelerator(trainer.accelerator)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -30,8 +31,7 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch, machine: Machine)
     try:
         main(["doctor", *arguments])
     except SystemExit as end:
-        assert isinstance(end.code, int)
-        return end.code
+        return cast("int", end.code)
     return 0
 
 
