@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import warnings
@@ -40,7 +41,6 @@ def read_training(options: Sequence[str], environment: Mapping[str, str] = os.en
         ValueError: the number of devices is neither a number nor a list of devices.
     """
     from jsonargparse import capture_parser
-    from jsonargparse.util import import_object
 
     from rectified_lpjepa.cli import CLI
     from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
@@ -60,7 +60,8 @@ def read_training(options: Sequence[str], environment: Mapping[str, str] = os.en
     except ValueError as refusal:
         return Training(refusals=tuple(str(refusal).splitlines()))
     # Sets of files are those that by default have processes to read them.
-    parameters = inspect.signature(import_object(data.class_path)).parameters
+    module, _, name = data.class_path.rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
     reads_files = "num_workers" in parameters and parameters["num_workers"].default > 0
     return Training(
         processes=1 if layout is None else layout.devices,
