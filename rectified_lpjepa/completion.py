@@ -119,7 +119,7 @@ def _whole_parser() -> argparse.ArgumentParser:
     }
     whole = argparse.ArgumentParser(prog=PROGRAM)
     whole.add_argument("--version", action="store_true", help="show what is installed")
-    commands = whole.add_subparsers(parser_class=lambda parser, **_: parser)  # type: ignore[type-var]
+    commands = whole.add_subparsers(parser_class=lambda parser, **_: parser)  # type: ignore[call-overload]
     for name, about in COMMANDS.items():
         commands.add_parser(name, help=about, parser=parsers[name])
         _say_where_files_stand(parsers[name])

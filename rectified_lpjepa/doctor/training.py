@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -43,6 +42,7 @@ def read_training(options: Sequence[str], environment: Mapping[str, str] = os.en
     from jsonargparse import capture_parser
 
     from rectified_lpjepa.cli import CLI
+    from rectified_lpjepa.data import ImageFolderDataModule, TorchvisionDataModule
     from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
 
     given = ["fit", *options]
@@ -59,13 +59,11 @@ def read_training(options: Sequence[str], environment: Mapping[str, str] = os.en
             check_launch(environment, layout)
     except ValueError as refusal:
         return Training(refusals=tuple(str(refusal).splitlines()))
-    # Sets of files are those that by default have processes to read them.
     module, _, name = data.class_path.rpartition(".")
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    reads_files = "num_workers" in parameters and parameters["num_workers"].default > 0
+    kind = getattr(importlib.import_module(module), name)
     return Training(
         processes=1 if layout is None else layout.devices,
         num_workers=data.init_args.num_workers,
-        reads_files=reads_files,
+        reads_files=issubclass(kind, ImageFolderDataModule | TorchvisionDataModule),
         on_gpus=layout is not None and layout.gpus is not None,
     )
