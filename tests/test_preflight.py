@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import torch
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 from rectified_lpjepa.evaluation.extraction import Devices
 from rectified_lpjepa.main import main
 from rectified_lpjepa.preflight import Layout, check_launch, requested_layout, usable_accelerator
+from rectified_lpjepa.trainer_checks import check_trainer
 
 
 def step(per_node: str, nodes: int, tasks: int, **changes: str) -> dict[str, str]:
@@ -208,3 +211,9 @@ def test_beside_a_gpu_of_apples_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch)
 def test_without_a_gpu_of_apples_everything_is_left_as_it_is() -> None:
     for asked in ("auto", "cpu", "gpu", "cuda", "tpu"):
         assert usable_accelerator(asked) == asked
+
+
+def test_a_trainer_made_in_python_is_refused_a_gpu_of_apples_too() -> None:
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("mps")))
+    with pytest.raises(ValueError, match="have no float64"):
+        check_trainer(cast("Any", trainer), objective=cast("Any", None), batch_size=8, local_size=None)

@@ -102,6 +102,7 @@ def test_a_missing_library_is_named_before_anything_is_done(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.timeout(600)  # two trainings, each in a process that starts the library's own
 @pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
 def test_a_stopped_and_resumed_run_is_one_run_of_the_real_library(tmp_path: Path) -> None:
     options = ["--trainer.logger=WandbLogger", "--trainer.logger.project=sparse", "--trainer.logger.offline=true"]
