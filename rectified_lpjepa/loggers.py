@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+from rectified_lpjepa.commands import installed_version
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.identity import identity_hash
 
@@ -89,7 +89,7 @@ def check_logger(setting: Any) -> None:
     Raises:
         ValueError: it is Weights & Biases, which is not installed.
     """
-    if "WandbLogger" in str(setting) and find_spec("wandb") is None:
+    if "WandbLogger" in str(setting) and installed_version("wandb") is None:
         raise ValueError(
             "trainer.logger is a WandbLogger, but Weights & Biases is not installed. HINT: "
             "`pip install 'rectified-lpjepa[wandb]'`, or leave `--trainer.logger` out: TensorBoard and CSV are always "

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.loggers import wandb as lightnings
 
 from rectified_lpjepa import loggers
+from rectified_lpjepa.commands import installed_version
 from rectified_lpjepa.identity import identity_hash
 from rectified_lpjepa.loggers import check_logger, of_this_run
 from rectified_lpjepa.main import main
@@ -92,7 +92,7 @@ def test_a_missing_library_is_named_before_anything_is_done(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check_logger(True)
-    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
+    monkeypatch.setattr(loggers, "installed_version", lambda name: None)
     monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
     digits = ["--config", str(ROOT / "configs" / "digits.yaml"), "--run.dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as stop:
@@ -103,7 +103,7 @@ def test_a_missing_library_is_named_before_anything_is_done(
 
 
 @pytest.mark.timeout(600)  # two trainings, each in a process that starts the library's own
-@pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
+@pytest.mark.skipif(installed_version("wandb") is None, reason="wandb is not installed")
 def test_a_stopped_and_resumed_run_is_one_run_of_the_real_library(tmp_path: Path) -> None:
     options = ["--trainer.logger=WandbLogger", "--trainer.logger.project=sparse", "--trainer.logger.offline=true"]
     options += ["--config", str(ROOT / "configs" / "digits.yaml"), "--trainer.accelerator=cpu"]
