@@ -39,7 +39,12 @@ from rectified_lpjepa.identity import identity
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import check_logger, logged_values, of_this_run, run_loggers
 from rectified_lpjepa.parser import Parser
-from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
+from rectified_lpjepa.preflight import (
+    check_launch,
+    requested_layout,
+    take_what_torchrun_started,
+    usable_accelerator,
+)
 from rectified_lpjepa.remarks import remarks, told
 from rectified_lpjepa.run import Run, RunDirectory
 from rectified_lpjepa.slurm import requeue_job
@@ -122,10 +127,7 @@ class CLI(LightningCLI):
     @override
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        if TorchElasticEnvironment.detect() and config.trainer.devices == "auto":
-            # torchrun was told how many processes to start; Lightning would take all devices that it finds.
-            config.trainer.devices = int(os.environ["LOCAL_WORLD_SIZE"])
-            config.trainer.num_nodes = int(os.environ["WORLD_SIZE"]) // config.trainer.devices
+        take_what_torchrun_started(config.trainer, os.environ)
         asked, config.trainer.accelerator = config.trainer.accelerator, usable_accelerator(config.trainer.accelerator)
         if config.trainer.accelerator != asked:
             _say("the GPU of Apple's is not used, as it has no float64: this runs on the CPU")

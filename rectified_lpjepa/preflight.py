@@ -66,6 +66,20 @@ def usable_accelerator(asked: Any) -> Any:
     return "cpu" if asked == "auto" and is_apple else asked
 
 
+def take_what_torchrun_started(trainer: Any, environment: Mapping[str, str]) -> None:
+    """Set a trainer's devices and nodes, where they are left open, to what torchrun was told to start.
+
+    Lightning would take all devices that it finds.
+
+    Args:
+        trainer: settings with ``devices`` and ``num_nodes``, changed in place.
+        environment: the variables of this process.
+    """
+    if "TORCHELASTIC_RUN_ID" in environment and trainer.devices == "auto":
+        trainer.devices = int(environment["LOCAL_WORLD_SIZE"])
+        trainer.num_nodes = int(environment["WORLD_SIZE"]) // trainer.devices
+
+
 def requested_layout(trainer: Mapping[str, Any], batch_size: int | None) -> Layout | None:
     """Read the layout from the settings of a trainer.
 

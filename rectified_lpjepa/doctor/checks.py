@@ -122,7 +122,7 @@ def _started(machine: Machine) -> int:
 def _training(machine: Machine, training: Training) -> Iterator[Finding]:
     for refusal in training.refusals:
         found, _, advice = refusal.partition(" HINT: ")
-        yield Finding(found, "a training that this machine can run as it is asked for", advice)
+        yield Finding(found.rstrip("."), "a training that this machine can run as it is asked for", advice)
     workers, share = training.num_workers, max(1, machine.cores // training.processes)
     found = f"`--data.num_workers {workers}` with {share} core(s) for each of {training.processes} process(es)"
     if workers > share:

@@ -34,10 +34,10 @@ def doctor(arguments: Sequence[str]) -> None:
     """
     given, options = make_parser().parse_known_args(arguments)
     machine = look()
-    _say(_table(_facts(machine, given.datasets)))
     # A training cannot be read, nor run, where packages are broken.
     training = read_training(options) if options and not machine.broken else None
     found = findings(machine, training)
+    _say(_table(_facts(machine, given.datasets)))
     _say("\n" + ("\n".join(map(str, found)) if found else "no problem found"))
     if found:
         raise SystemExit(1)

@@ -37,13 +37,18 @@ def read_training(options: Sequence[str], environment: Mapping[str, str] = os.en
 
     Raises:
         SystemExit: with status 2 where ``fit`` would not take them.
-        ValueError: the number of devices is neither a number nor a list of devices.
     """
     from jsonargparse import capture_parser
 
     from rectified_lpjepa.cli import CLI
     from rectified_lpjepa.data import ImageFolderDataModule, TorchvisionDataModule
-    from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
+    from rectified_lpjepa.preflight import (
+        Layout,
+        check_launch,
+        requested_layout,
+        take_what_torchrun_started,
+        usable_accelerator,
+    )
 
     given = ["fit", *options]
     with warnings.catch_warnings():
@@ -52,13 +57,16 @@ def read_training(options: Sequence[str], environment: Mapping[str, str] = os.en
         parser = capture_parser(lambda: CLI(given))
     config = parser.parse_args(given).fit
     trainer, data = config.trainer, config.data
+    layout: Layout | None = None
+    refusals = ""
+    take_what_torchrun_started(trainer, environment)
     try:
         trainer.accelerator = usable_accelerator(trainer.accelerator)
         layout = requested_layout(trainer, data.init_args.batch_size)
         if layout is not None:
             check_launch(environment, layout)
     except ValueError as refusal:
-        return Training(refusals=tuple(str(refusal).splitlines()))
+        refusals = str(refusal)
     module, _, name = data.class_path.rpartition(".")
     kind = getattr(importlib.import_module(module), name)
     return Training(
@@ -66,4 +74,5 @@ def read_training(options: Sequence[str], environment: Mapping[str, str] = os.en
         num_workers=data.init_args.num_workers,
         reads_files=issubclass(kind, ImageFolderDataModule | TorchvisionDataModule),
         on_gpus=layout is not None and layout.gpus is not None,
+        refusals=tuple(refusals.splitlines()),
     )

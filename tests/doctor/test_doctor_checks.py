@@ -110,7 +110,7 @@ def test_each_mistake_is_found_alone_with_what_is_expected_and_what_to_do(
         (replace(FILES, processes=4), ("num_workers 8` with 4 core(s)", "4 or less", "--data.num_workers 4")),
         (
             Training(refusals=("You set 3 and 2 were started. HINT: set 2.",)),
-            ("You set 3 and 2 were started.", "asked for", "set 2."),
+            ("You set 3 and 2 were started", "asked for", "set 2."),
         ),
     ],
 )

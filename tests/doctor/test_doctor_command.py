@@ -68,9 +68,14 @@ def test_a_training_is_read_as_fit_reads_it_and_compared(
     options = ["--config", str(ROOT / "configs" / "imagenet100_resnet50.yaml"), "--trainer.accelerator=cpu"]
     read = read_training([*options, "--trainer.devices=2", "--data.num_workers=3"], {})
     assert read == Training(processes=2, num_workers=3, reads_files=True)
+    started = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}
+    assert read_training(options, started) == Training(processes=4, num_workers=8, reads_files=True)
 
     assert run([*options, "--trainer.devices=3"], monkeypatch, replace(SOUND, environment={})) == 1
     printed = capsys.readouterr().out
     assert "3 processes (3 on each of 1 node(s)) cannot share it equally" in printed
+    assert "`--data.num_workers 8` with 1 core(s) for each of 3 process(es)" in printed
     assert run(["--trainer.devies=3"], monkeypatch, SOUND) == 2
-    assert "did you mean devices" in capsys.readouterr().err
+    printed, error = capsys.readouterr()
+    assert "did you mean devices" in error
+    assert "torch" not in printed
