@@ -13,7 +13,7 @@ import torch
 
 from rectified_lpjepa import __version__
 from rectified_lpjepa import main as program
-from rectified_lpjepa.commands import COMMANDS
+from rectified_lpjepa.commands import COMMANDS, EXAMPLES, EXIT_CODES
 from rectified_lpjepa.main import main
 
 
@@ -25,6 +25,7 @@ def test_help_lists_all_commands_without_importing_what_they_need() -> None:
     text, modules = done.stdout.rsplit("\n", 2)[:2]
     for command in COMMANDS:
         assert re.search(rf"^  {command} +\w", text, re.MULTILINE), command
+    assert not [part for part in (*EXAMPLES, *EXIT_CODES) if part not in text]
     assert "'rectified_lpjepa.main'" in modules
     assert not [name for name in ("torch", "lightning", "numpy") if f"'{name}'" in modules]
 
