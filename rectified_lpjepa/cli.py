@@ -16,6 +16,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -36,9 +37,14 @@ from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync
 from rectified_lpjepa.identity import identity
 from rectified_lpjepa.jepa import RectifiedLpJEPA
-from rectified_lpjepa.loggers import logged_values, run_loggers
+from rectified_lpjepa.loggers import check_logger, logged_values, of_this_run, run_loggers
 from rectified_lpjepa.parser import Parser
-from rectified_lpjepa.preflight import check_launch, requested_layout
+from rectified_lpjepa.preflight import (
+    check_launch,
+    requested_layout,
+    take_what_torchrun_started,
+    usable_accelerator,
+)
 from rectified_lpjepa.remarks import remarks, told
 from rectified_lpjepa.run import Run, RunDirectory
 from rectified_lpjepa.slurm import requeue_job
@@ -121,10 +127,11 @@ class CLI(LightningCLI):
     @override
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        if TorchElasticEnvironment.detect() and config.trainer.devices == "auto":
-            # torchrun was told how many processes to start; Lightning would take all devices that it finds.
-            config.trainer.devices = int(os.environ["LOCAL_WORLD_SIZE"])
-            config.trainer.num_nodes = int(os.environ["WORLD_SIZE"]) // config.trainer.devices
+        take_what_torchrun_started(config.trainer, os.environ)
+        asked, config.trainer.accelerator = config.trainer.accelerator, usable_accelerator(config.trainer.accelerator)
+        if config.trainer.accelerator != asked:
+            _say("the GPU of Apple's is not used, as it has no float64: this runs on the CPU")
+        check_logger(config.trainer.logger)
         batch_size = config.data.init_args.batch_size if self.subcommand == "fit" else None
         layout = requested_layout(config.trainer, batch_size)
         if layout is not None:
@@ -150,7 +157,7 @@ class CLI(LightningCLI):
             self.directory.check()
             self.finished = self.directory.result is not None and not self.directory.run.fresh
             if not self.finished:
-                self._open(kwargs)
+                kwargs["logger"] = self._open(settings.logger, plain["trainer"]["logger"])
         kwargs["default_root_dir"] = str(self.directory.path)
         plugins = _as_list(settings.plugins)
         is_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun may run in a job, too
@@ -181,14 +188,25 @@ class CLI(LightningCLI):
             return run
         return replace(run, dir=str(Path(checkpoint).parent.parent))
 
-    def _open(self, trainer_arguments: dict[str, Any]) -> None:
-        """Claim the run's directory and find out where the run starts or goes on, for its loggers, too."""
+    def _open(self, loggers: Any, setting: Any) -> list[Logger] | bool:
+        """Claim the run's directory, find out where the run starts or goes on, and give its loggers.
+
+        Args:
+            loggers: what ``trainer.logger`` asks for beside TensorBoard and CSV; False for none at all.
+            setting: the same as it stands in the configuration.
+        """
         self.checkpoint = self.directory.open()
         try:
             first_step = self._first_step()
             self.directory.note_start(first_step)
-            if trainer_arguments["logger"] in (None, True):
-                trainer_arguments["logger"] = run_loggers(self.directory.path, first_step)
+            if loggers is False:
+                return False
+            further = [
+                of_this_run(logger, part, self.directory.path, self.directory.identity)
+                for logger, part in zip(_as_list(loggers), _as_list(setting), strict=True)
+                if isinstance(logger, Logger)
+            ]
+            return [*run_loggers(self.directory.path, first_step), *further]
         except BaseException:
             self.directory.close()
             raise

@@ -1,4 +1,7 @@
-"""The loggers of a run: TensorBoard and CSV, continued without doubled or missing steps when the run goes on."""
+"""The loggers of a run: TensorBoard and CSV, continued without doubled or missing steps when the run goes on.
+
+Others are added by ``--trainer.logger``; one of Weights & Biases goes on, too.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
+from rectified_lpjepa.commands import installed_version
 from rectified_lpjepa.files import write_text
+from rectified_lpjepa.identity import identity_hash
 
 
 class TableLogger(Logger):
@@ -73,6 +78,44 @@ def run_loggers(directory: Path, first_step: int) -> list[Logger]:
     """
     board = TensorBoardLogger(directory, name="", version="tensorboard", default_hp_metric=False, purge_step=first_step)
     return [board, TableLogger(directory / "csv", first_step)]
+
+
+def check_logger(setting: Any) -> None:
+    """Refuse a logger of which the package is missing, before anything is loaded.
+
+    Args:
+        setting: ``trainer.logger`` of a configuration.
+
+    Raises:
+        ValueError: it is Weights & Biases, which is not installed.
+    """
+    if "WandbLogger" in str(setting) and installed_version("wandb") is None:
+        raise ValueError(
+            "trainer.logger is a WandbLogger, but Weights & Biases is not installed. HINT: "
+            "`pip install 'rectified-lpjepa[wandb]'`, or leave `--trainer.logger` out: TensorBoard and CSV are always "
+            "written."
+        )
+
+
+def of_this_run(logger: Logger, setting: Mapping[str, Any], directory: Path, identity: Mapping[str, Any]) -> Logger:
+    """Let a logger of Weights & Biases belong to a run: where the run goes on, its curves do.
+
+    Its id is the hash of the run's identity, its name that of the run directory, in which its files lie; the identity
+    is shown as its configuration. What the setting says otherwise is kept.
+
+    Args:
+        logger: any logger; all but those of Weights & Biases are returned as they are.
+        setting: from which the logger was made, with ``init_args`` and ``dict_kwargs``.
+        directory: the run directory.
+        identity: the run's identity.
+    """
+    if not isinstance(logger, WandbLogger):
+        return logger
+    given = {**(setting.get("init_args") or {}), **(setting.get("dict_kwargs") or {})}
+    if given.get("save_dir") == ".":  # Lightning's default
+        del given["save_dir"]
+    own = {"id": identity_hash(identity), "name": directory.name, "save_dir": str(directory), "config": dict(identity)}
+    return type(logger)(**(own | {name: value for name, value in given.items() if value is not None}))
 
 
 def logged_values(directory: Path, name: str) -> list[float]:

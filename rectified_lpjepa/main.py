@@ -14,43 +14,30 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-DESCRIPTION = "Pretrain, measure and reproduce Rectified LpJEPA: sparse, non-negative image features."
-COMMANDS = {
-    "fit": "train, or go on training, and show the result",
-    "validate": "evaluate a checkpoint on the validation set",
-    "test": "evaluate a checkpoint on the test set",
-    "predict": "write the features of a checkpoint to a file",
-    "evaluate": "measure the features of a checkpoint, or of a timm model, by one evaluation or all",
-    "sweep": "run `fit` for many settings, here or on a cluster, and collect the results",
-    "experiment": "answer a question by runs and evaluations, and report beside what is published",
-    "prepare": "shrink a folder of images once, for faster reading",
-    "export": "write the encoder of a checkpoint as a timm model, with its projector and a card",
-    "benchmark": "measure the speed of a part against plain and published-style code",
-}
+from rectified_lpjepa.commands import COMMANDS, PROGRAM, help_text, version_text
+
 _EVALUATIONS = ("validate", "test", "predict")
+_OWN_OPTIONS = ("--help", "-h", "--version")
+_LEADING_OPTIONS = ("--config", "-c", "--print_config")  # those that LightningCLI takes before a command
+_LIGHT = ("sweep", "completion", "doctor")  # commands that do without Lightning, or import it themselves
 _SIGINT = 130  # exit code of a process that was stopped by Ctrl-C, by the shell's convention
 _TRACEBACK = "RECTIFIED_LPJEPA_TRACEBACK"
 
 
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    listed = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
-    return (
-        f"usage: rectified-lpjepa COMMAND [OPTIONS]\n\n{DESCRIPTION}\n\ncommands:\n{listed}\n\n"
-        "`rectified-lpjepa COMMAND --help` lists the options of a command.\n"
-        "Try: rectified-lpjepa fit --config configs/digits.yaml"
-    )
-
-
 def _refuse_unknown_command(arguments: list[str]) -> None:
-    """Exit with the nearest names where the first argument is neither a command nor an option."""
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
-        near = difflib.get_close_matches(arguments[0], COMMANDS, n=2)
-        hint = f"\n  HINT: did you mean {' or '.join(near)}?" if near else ""
-        message = f"error: there is no command {arguments[0]!r}. Choose one of {', '.join(COMMANDS)}.{hint}"
-        print(message, file=sys.stderr)  # noqa: T201
-        raise SystemExit(2)
+    """Exit with the nearest names where the first argument is neither a command nor an option that may stand there."""
+    first = arguments[0].partition("=")[0]
+    if first in COMMANDS or first in _LEADING_OPTIONS:
+        return
+    known = [*_OWN_OPTIONS, *_LEADING_OPTIONS] if first.startswith("-") else list(COMMANDS)
+    near = difflib.get_close_matches(first, known, n=2)
+    hint = f"\n  HINT: did you mean {' or '.join(near)}?" if near else ""
+    kind = "option" if first.startswith("-") else "command"
+    message = f"error: there is no {kind} {first!r}. Choose a command: {', '.join(COMMANDS)}.{hint}"
+    print(f"{message}\nTry: {PROGRAM} --help", file=sys.stderr)  # noqa: T201
+    raise SystemExit(2)
 
 
 def _with_config_of_checkpoint(arguments: list[str]) -> list[str]:
@@ -68,12 +55,8 @@ def _with_config_of_checkpoint(arguments: list[str]) -> list[str]:
     return [arguments[0], "--config", str(config), *arguments[1:]] if config.is_file() else arguments
 
 
-def _quiet_lightning() -> None:
-    """Leave of Lightning's messages those that a user can act on."""
-    import lightning.pytorch  # noqa: F401 - it sets the levels of its loggers when it is imported
-
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+def _quiet_libraries(arguments: list[str]) -> None:
+    """Leave of other libraries' messages those that a user can act on."""
     # Lightning 2.6 calls older names of torch and jsonargparse.
     warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
@@ -81,6 +64,19 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     # Taking rows of an array in memory is fastest without workers.
     warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
+    if _is_light(arguments):
+        return
+    import lightning.pytorch  # noqa: F401 - it sets the levels of its loggers when it is imported
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _is_light(arguments: list[str]) -> bool:
+    """Say whether a command line asks for nothing that trains or evaluates in this process."""
+    command, rest = arguments[0], arguments[1:]
+    starts_nothing = command == "experiment" and rest[:1] != ["run"]
+    return command in _LIGHT or starts_nothing or not {"--help", "-h"}.isdisjoint(rest)
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -107,16 +103,12 @@ def _hint(error: Exception) -> str:
 
 
 def _prepare(arguments: list[str]) -> None:
-    """Shrink a folder of images; exit with status 130 after Ctrl-C."""
+    """Shrink a folder of images."""
     from jsonargparse import auto_cli
 
     from rectified_lpjepa.data.prepare import prepare
 
-    try:
-        auto_cli(prepare, args=arguments, as_positional=False, prog="rectified-lpjepa prepare")
-    except KeyboardInterrupt:
-        print("\nstopped; what is done is kept, and the same command goes on", file=sys.stderr)  # noqa: T201
-        raise SystemExit(_SIGINT) from None
+    auto_cli(prepare, args=arguments, as_positional=False, prog="rectified-lpjepa prepare")
 
 
 def _run(arguments: list[str]) -> None:
@@ -142,6 +134,14 @@ def _run(arguments: list[str]) -> None:
         export_command(arguments[1:])
     elif arguments[0] == "prepare":
         _prepare(arguments[1:])
+    elif arguments[0] == "doctor":
+        from rectified_lpjepa.doctor.command import doctor
+
+        doctor(arguments[1:])
+    elif arguments[0] == "completion":
+        from rectified_lpjepa.completion import completion
+
+        completion(arguments[1:])
     else:
         from rectified_lpjepa.cli import CLI
 
@@ -155,23 +155,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: what follows the program's name; by default what the shell gave.
 
     Raises:
-        SystemExit: with status 2 for a wrong command line, 1 for an error with a message, 130, 138 and 143 for a run
-            that was stopped by Ctrl-C, SIGUSR1 and SIGTERM.
+        SystemExit: with one of :data:`~rectified_lpjepa.commands.EXIT_CODES`. Without a command it is 2, after the
+            help: a script that lost its command must not go on as if something had been done.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("--help", "-h"):
-        print(_help())  # noqa: T201
+    if not given or given[0] in _OWN_OPTIONS:
+        print(version_text() if given[:1] == ["--version"] else help_text())  # noqa: T201
         raise SystemExit(0 if given else 2)
     _refuse_unknown_command(given)
-    if given[0] != "sweep":
-        _quiet_lightning()
     try:
+        _quiet_libraries(given)
         # Lightning starts further processes with the command line that it finds there.
         sys.argv[1:] = _with_config_of_checkpoint(given)
         _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        _say_interrupted()
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        _say_interrupted()  # Lightning's evaluations answer Ctrl-C by this, with status 1
     except Exception as error:
         if os.environ.get(_TRACEBACK) or not _is_message(error):
             raise
         message = f"error: {_innermost(error)}{_hint(error)}\n(set {_TRACEBACK}=1 to see where it comes from)"
         print(message, file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
+
+
+def _say_interrupted() -> NoReturn:
+    print("\nstopped; what is done is kept, and the same command goes on", file=sys.stderr)  # noqa: T201
+    raise SystemExit(_SIGINT) from None

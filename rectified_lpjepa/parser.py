@@ -43,7 +43,7 @@ class Parser(LightningArgumentParser):
         """Print nothing: the usage of some hundred options would bury the message that follows it."""
 
     def _names(self) -> set[str]:
-        names = {part for action in self._actions for part in action.dest.split(".")}
+        names = {part for action in self._actions for part in action.dest.split(".")} | _parameters(TwoViewDataModule)
         for base in (Objective, TwoViewDataModule):
             for kind in _subclasses(base):
                 names |= _parameters(kind)
@@ -81,7 +81,9 @@ def _parameters(kind: type) -> set[str]:
 
 
 def _suggestion(message: str, names: set[str]) -> str:
-    """Name the nearest known names of what a parser's message says is unknown."""
+    """Name the nearest known names of what a parser's message says is unknown, and what gives all that is required."""
+    if "arguments are required" in message and ".model.objective" in message:
+        return "\n  HINT: give a recipe with `--config`, such as configs/digits.yaml"
     unknown = re.findall(r"unrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)'|[Kk]ey '([\w.]+)' is not", message)
     hints = []
     for part in (part for match in unknown for path in match for part in path.split(".")):

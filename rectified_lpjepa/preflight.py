@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
+
+from rectified_lpjepa.trainer_checks import NO_MPS
 
 _ACCELERATORS = ("auto", "gpu", "cuda", "cpu")
 _INTERACTIVE = ("bash", "interactive")  # names of jobs whose SLURM tasks Lightning does not look at
@@ -47,6 +49,35 @@ class Layout:
         return (
             f"`--trainer.devices auto`, {self.devices} here" if self.is_auto else f"`--trainer.devices {self.devices}`"
         )
+
+
+def usable_accelerator(asked: Any) -> Any:
+    """Give the CPU where Lightning would choose a GPU of Apple's by itself, and else what is asked for.
+
+    Args:
+        asked: the setting ``accelerator`` of a trainer.
+
+    Raises:
+        ValueError: such a GPU is asked for.
+    """
+    is_apple = MPSAccelerator.is_available() and not CUDAAccelerator.is_available()
+    if "mps" in str(asked).lower() or (asked == "gpu" and is_apple):
+        raise ValueError(NO_MPS)
+    return "cpu" if asked == "auto" and is_apple else asked
+
+
+def take_what_torchrun_started(trainer: Any, environment: Mapping[str, str]) -> None:
+    """Set a trainer's devices and nodes, where they are left open, to what torchrun was told to start.
+
+    Lightning would take all devices that it finds.
+
+    Args:
+        trainer: settings with ``devices`` and ``num_nodes``, changed in place.
+        environment: the variables of this process.
+    """
+    if "TORCHELASTIC_RUN_ID" in environment and trainer.devices == "auto":
+        trainer.devices = int(environment["LOCAL_WORLD_SIZE"])
+        trainer.num_nodes = int(environment["WORLD_SIZE"]) // trainer.devices
 
 
 def requested_layout(trainer: Mapping[str, Any], batch_size: int | None) -> Layout | None:

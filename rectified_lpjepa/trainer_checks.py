@@ -8,6 +8,12 @@ from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.objectives import Objective
 
+NO_MPS = (
+    "GPUs of Apple's (MPS) have no float64, in which losses are summed and targets computed here. HINT: set "
+    "`--trainer.accelerator cpu`."
+)
+"""Why such a GPU is refused, and what to do."""
+
 
 def check_trainer(trainer: pl.Trainer, *, objective: Objective, batch_size: int, local_size: int | None) -> None:
     """Refuse a trainer with which the numbers of a run would not be what they are taken for.
@@ -19,10 +25,12 @@ def check_trainer(trainer: pl.Trainer, *, objective: Objective, batch_size: int,
         local_size: side of the local crops for which it was built, in pixels; None for none.
 
     Raises:
-        ValueError: for weights in half precision, data of another batch or crop size, ``overfit_batches``, a run
-            without an end, or several processes that do not gather what the objective needs.
+        ValueError: for a GPU of Apple's, weights in half precision, data of another batch or crop size,
+            ``overfit_batches``, a run without an end, or several processes that do not gather what the objective needs.
     """
     strategy, data = trainer.strategy, getattr(trainer, "datamodule", None)
+    if strategy.root_device.type == "mps":
+        raise ValueError(NO_MPS)
     if trainer.precision in ("16-true", "bf16-true"):
         raise ValueError(
             f"The precision {trainer.precision} rounds weights, views and their random numbers to 16 bits. "

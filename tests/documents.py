@@ -15,6 +15,8 @@ from jsonargparse import capture_parser
 
 from rectified_lpjepa import main as program
 from rectified_lpjepa.cli import CLI
+from rectified_lpjepa.doctor.command import make_parser as doctor_parser
+from rectified_lpjepa.doctor.training import read_training
 from rectified_lpjepa.evaluation.command import make_parser
 from rectified_lpjepa.experiment.command import parse as parse_experiment
 from rectified_lpjepa.experiment.study import Study
@@ -97,6 +99,9 @@ def check(arguments: list[str]) -> None:
         given = parse_experiment(options)
         if given.command != "list":
             Study.open(given.name, given.profile, given.root, dict(given.set or []))
+    elif command == "doctor":
+        _, rest = doctor_parser().parse_known_args(options)
+        assert not rest or read_training(rest, {})
     else:
         capture_parser(lambda: program.main(arguments)).parse_args(options)
 

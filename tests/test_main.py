@@ -5,9 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 
+import lightning
 import pytest
+import torch
 
+from rectified_lpjepa import __version__
+from rectified_lpjepa import main as program
+from rectified_lpjepa.commands import COMMANDS, EXAMPLES, EXIT_CODES
 from rectified_lpjepa.main import main
 
 
@@ -17,8 +23,9 @@ def test_help_lists_all_commands_without_importing_what_they_need() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     text, modules = done.stdout.rsplit("\n", 2)[:2]
-    for command in ("fit", "validate", "test", "predict", "evaluate", "sweep", "prepare", "benchmark"):
+    for command in COMMANDS:
         assert re.search(rf"^  {command} +\w", text, re.MULTILINE), command
+    assert not [part for part in (*EXAMPLES, *EXIT_CODES) if part not in text]
     assert "'rectified_lpjepa.main'" in modules
     assert not [name for name in ("torch", "lightning", "numpy") if f"'{name}'" in modules]
 
@@ -31,10 +38,56 @@ def test_without_a_command_there_is_help_and_a_mistyped_one_is_refused(
             main(arguments)
         assert stop.value.code == code
         assert "commands:" in capsys.readouterr().out
+    for mistyped, near in (("validat", "validate or evaluate"), ("--versoin", "--version")):
+        with pytest.raises(SystemExit) as stop:
+            main([mistyped, "--config", "x"])
+        assert stop.value.code == 2
+        assert f"did you mean {near}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["experiment", "list"], ["sweep", "--help"], ["completion", "--help"], ["doctor", "--help"]],
+)
+def test_light_commands_import_no_pytorch(arguments: list[str]) -> None:
+    code = f"import sys; from rectified_lpjepa.main import main\ntry: main({arguments})\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    text, modules = done.stdout.rsplit("\n", 2)[:2]
+    assert text
+    assert {"torch", "lightning"}.isdisjoint(modules.split())
+
+
+def test_the_version_is_that_of_the_installed_packages(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["validat", "--config", "x"])
-    assert stop.value.code == 2
-    assert "did you mean validate or evaluate?" in capsys.readouterr().err
+        main(["--version"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert f"rectified-lpjepa {__version__}\n" in printed
+    assert f"torch {torch.__version__.partition('+')[0]}, " in printed
+    assert f", lightning {lightning.__version__}, " in printed
+
+
+def _interrupt(_: list[str]) -> None:
+    raise KeyboardInterrupt
+
+
+def _interrupt_as_lightning(_: list[str]) -> None:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+@pytest.mark.parametrize("command", [_interrupt, _interrupt_as_lightning])
+def test_ctrl_c_ends_every_command_by_the_shells_convention(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], None]
+) -> None:
+    monkeypatch.setattr(program, "_run", command)
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "all"])
+    assert stop.value.code == 130
+    assert "stopped; what is done is kept, and the same command goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["fit", "predict"])

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from lightning.pytorch.accelerators import CUDAAccelerator
+import torch
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
+from rectified_lpjepa.evaluation.extraction import Devices
 from rectified_lpjepa.main import main
-from rectified_lpjepa.preflight import Layout, check_launch, requested_layout
+from rectified_lpjepa.preflight import Layout, check_launch, requested_layout, usable_accelerator
+from rectified_lpjepa.trainer_checks import check_trainer
 
 
 def step(per_node: str, nodes: int, tasks: int, **changes: str) -> dict[str, str]:
@@ -176,3 +180,40 @@ def test_the_command_line_refuses_before_it_opens_data(
         printed = capsys.readouterr().err
         assert "`--trainer.devices auto`, 1 here, but SLURM started 2 task(s) per node" in printed
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("asked", ["mps", "gpu", "lightning.pytorch.accelerators.MPSAccelerator"])
+def test_a_gpu_of_apples_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str
+) -> None:
+    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: False))
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
+    options = ["--model.objective=RDMReg", "--data=NpzDataModule", f"--data.path={tmp_path / 'absent.npz'}"]
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *options, f"--trainer.accelerator={asked}", f"--run.dir={tmp_path / 'run'}"])
+    assert stop.value.code == 1
+    assert "have no float64" in (message := capsys.readouterr().err)
+    assert "--trainer.accelerator cpu" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_beside_a_gpu_of_apples_auto_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    for has_cuda, chosen in ((False, "cpu"), (True, "auto")):
+        monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda has_cuda=has_cuda: has_cuda))
+        assert usable_accelerator("auto") == chosen
+        assert usable_accelerator("cpu") == "cpu"
+    with pytest.raises(ValueError, match=r"`--accelerator cpu`"):
+        Devices("mps").trainer()
+
+
+def test_without_a_gpu_of_apples_everything_is_left_as_it_is() -> None:
+    for asked in ("auto", "cpu", "gpu", "cuda", "tpu"):
+        assert usable_accelerator(asked) == asked
+
+
+def test_a_trainer_made_in_python_is_refused_a_gpu_of_apples_too() -> None:
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("mps")))
+    with pytest.raises(ValueError, match="have no float64"):
+        check_trainer(cast("Any", trainer), objective=cast("Any", None), batch_size=8, local_size=None)

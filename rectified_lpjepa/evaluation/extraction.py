@@ -30,7 +30,7 @@ from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Batch, Views
 from rectified_lpjepa.data.image_ops import grey_values
 from rectified_lpjepa.distributed import AllGatherDDPStrategy
-from rectified_lpjepa.preflight import check_launch, requested_layout
+from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -53,22 +53,23 @@ class Devices:
         """Make a trainer that predicts, and writes no logs and no checkpoints.
 
         Raises:
-            ValueError: other processes were started than were asked for.
+            ValueError: other processes were started than were asked for, or a GPU of Apple's is.
         """
         devices, num_nodes = self.devices, self.num_nodes
         if TorchElasticEnvironment.detect():
             devices = int(os.environ["LOCAL_WORLD_SIZE"])
             num_nodes = int(os.environ["WORLD_SIZE"]) // devices
-        asked = {"accelerator": self.accelerator, "devices": devices, "num_nodes": num_nodes, "plugins": None}
-        layout = requested_layout(asked, batch_size=None)
-        if layout is not None:
-            try:
+        try:
+            accelerator = usable_accelerator(self.accelerator)
+            asked = {"accelerator": accelerator, "devices": devices, "num_nodes": num_nodes, "plugins": None}
+            layout = requested_layout(asked, batch_size=None)
+            if layout is not None:
                 check_launch(os.environ, layout)
-            except ValueError as error:  # the options have shorter names here than in `fit`
-                raise ValueError(str(error).replace("--trainer.", "--")) from error
+        except ValueError as error:  # the options have shorter names here than in `fit`
+            raise ValueError(str(error).replace("--trainer.", "--")) from error
         is_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
         return Trainer(
-            accelerator=self.accelerator,
+            accelerator=accelerator,
             devices=devices,
             num_nodes=num_nodes,
             strategy=AllGatherDDPStrategy.strategy_name if devices * num_nodes > 1 else "auto",

@@ -6,20 +6,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from rectified_lpjepa.experiment.file import PROFILES, listed, read_experiment
-from rectified_lpjepa.experiment.study import Study
-from rectified_lpjepa.experiment.summary import summary
 from rectified_lpjepa.sweep import launch
 from rectified_lpjepa.sweep.arguments import CommandParser
 from rectified_lpjepa.sweep.status import aligned
 from rectified_lpjepa.sweep.yaml_file import read_value
 
+if TYPE_CHECKING:
+    from rectified_lpjepa.experiment.study import Study
+
 _PROGRAM = "rectified-lpjepa experiment"
-_SIGINT = 130  # exit code of a process that was stopped by Ctrl-C, by the shell's convention
 
 
 def experiment(arguments: Sequence[str]) -> None:
@@ -37,6 +37,8 @@ def experiment(arguments: Sequence[str]) -> None:
     if given.command == "list":
         _say(aligned([[file.stem, read_experiment(file).title] for file in listed()]))
         return
+    from rectified_lpjepa.experiment.study import Study  # it imports PyTorch, which the list can do without
+
     study = Study.open(given.name, given.profile, given.root, dict(given.set or []))
     if given.command == "status":
         launch.show(study.load())
@@ -53,6 +55,14 @@ def experiment(arguments: Sequence[str]) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; exit with help, or with status 2 and a message where it is wrong."""
+    given = make_parser().parse_args(arguments)
+    if given.command == "run":
+        given.parser.check_parallel(given, "experiment file")
+    return given
+
+
+def make_parser() -> CommandParser:
+    """Make the parser of the command and of what follows it."""
     parser = CommandParser(prog=_PROGRAM, description="Each published result by one command.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     commands.add_parser("list", help="list the experiments")
@@ -71,14 +81,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             help="a further option of `fit`, for all runs",
         )
     run.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where to run (default: local)")
+    run.set_defaults(parser=run)
     run.add_argument("--parallel", type=int, metavar="N", help="runs at a time on this machine (default: 1)")
     run.add_argument("--dry-run", action="store_true", help="print what would be run, write nothing")
     run.add_argument("--datasets", default="datasets", help="folder of torchvision's data sets (default: datasets)")
     run.add_argument("--download", action="store_true", help="fetch data sets that evaluations name")
-    given = parser.parse_args(arguments)
-    if given.command == "run":
-        run.check_parallel(given, "experiment file")
-    return given
+    return parser
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -98,15 +106,12 @@ def _run(study: Study, given: argparse.Namespace) -> int:
     from rectified_lpjepa.experiment.run import run
 
     source = DataSource(given.datasets, given.download)
-    try:
-        return run(study, launcher=given.launcher, parallel=given.parallel or 1, source=source)
-    except KeyboardInterrupt:
-        _say("\nstopped; what is done is kept, and the same command goes on")
-        raise SystemExit(_SIGINT) from None
+    return run(study, launcher=given.launcher, parallel=given.parallel or 1, source=source)
 
 
 def _report(study: Study, root: Path) -> None:
     from rectified_lpjepa.experiment.report import write_index, write_report
+    from rectified_lpjepa.experiment.summary import summary
 
     told = summary(study.write())
     _say(f"\n{told}\n\nreport: {write_report(study.folder)}\nall experiments and runs: {write_index(root)}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rectified_lpjepa.export.files import CARD, export
+from rectified_lpjepa.sweep.arguments import CommandParser
 
 
 def export_command(arguments: Sequence[str]) -> None:
@@ -27,10 +28,9 @@ def export_command(arguments: Sequence[str]) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; exit with help, or with status 2 and a message where it is wrong."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="rectified-lpjepa export",
         description="Write the encoder of a checkpoint as a timm model, with its projector and a card.",
-        allow_abbrev=False,
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="a checkpoint of `fit`")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to; files of an export are replaced")

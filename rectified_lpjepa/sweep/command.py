@@ -53,11 +53,20 @@ def sweep(arguments: Sequence[str]) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; exit with help, or with status 2 and a message where it is wrong."""
+    given = make_parser().parse_args(arguments)
+    if given.command == "run":
+        given.parser.check_parallel(given, "sweep file")
+    return given
+
+
+def make_parser() -> CommandParser:
+    """Make the parser of the command and of what follows it."""
     parser = CommandParser(prog=_PROGRAM, description="Many runs of `fit` from one file, here or on a cluster.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     run = commands.add_parser("run", help="run what is not finished; may be started again at any time")
     run.add_argument("file", type=Path, metavar="FILE", help=_FILE_HELP)
     run.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where to run (default: local)")
+    run.set_defaults(parser=run)
     run.add_argument("--parallel", type=int, metavar="N", help="points at a time on this machine (default: 1)")
     run.add_argument("--dry-run", action="store_true", help="print what would be done, write nothing")
     status = commands.add_parser("status", help="show each point's state, epoch, accuracy and ℓ0")
@@ -70,10 +79,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     point.add_argument("manifest", type=Path, metavar="MANIFEST", help="manifest.jsonl in the sweep's folder")
     point.add_argument("index", type=int, metavar="INDEX", help="number of the point")
     point.add_argument("options", nargs=argparse.REMAINDER, metavar="OPTIONS", help="further options of `fit`")
-    given = parser.parse_args(arguments)
-    if given.command == "run":
-        run.check_parallel(given, "sweep file")
-    return given
+    return parser
 
 
 def _collect(loaded: launch.Loaded, out: Path | None, parquet: bool) -> None:

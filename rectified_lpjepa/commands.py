@@ -1,0 +1,70 @@
+"""The commands of the program, and what it says of itself; nothing here imports PyTorch."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from rectified_lpjepa import __version__
+
+PROGRAM = "rectified-lpjepa"
+COMMANDS = {
+    "fit": "train, or go on training, and show the result",
+    "validate": "evaluate a checkpoint on the validation set",
+    "test": "evaluate a checkpoint on the test set",
+    "predict": "write the features of a checkpoint to a file",
+    "evaluate": "measure the features of a checkpoint, or of a timm model, by one evaluation or all",
+    "sweep": "run `fit` for many settings, here or on a cluster, and collect the results",
+    "experiment": "answer a question by runs and evaluations, and report beside what is published",
+    "prepare": "shrink a folder of images once, for faster reading",
+    "export": "write the encoder of a checkpoint as a timm model, with its projector and a card",
+    "benchmark": "measure the speed of a part against plain and published-style code",
+    "doctor": "show versions, devices and data sets, and look for what would go wrong",
+    "completion": "print a script that completes commands and options in bash or zsh",
+}
+EXAMPLES = {
+    "fit --config configs/digits.yaml": "train on scanned digits, without a download",
+    "validate --config configs/digits.yaml": "evaluate that run",
+    "evaluate all --checkpoint runs/NAME/checkpoints/last.ckpt": "measure features by all evaluations",
+    "experiment run 02": "answer a question of the paper, small",
+    "doctor": "look at this machine first",
+}
+EXIT_CODES = {
+    "0": "done",
+    "1": "an error, or a problem that doctor found",
+    "2": "a wrong command line",
+    "130, 138, 143": "stopped by Ctrl-C, SIGUSR1 or SIGTERM; the same command goes on",
+}
+_SHOWN_VERSIONS = ("torch", "torchvision", "lightning", "timm")
+
+
+def help_text() -> str:
+    """Say what the program can do: its commands, examples, exit codes."""
+    return (
+        f"usage: {PROGRAM} COMMAND [OPTIONS]\n\n"
+        "Pretrain, measure and reproduce Rectified LpJEPA: sparse, non-negative image features.\n\n"
+        f"commands:\n{_listed(COMMANDS)}\n\n"
+        f"examples:\n{_listed({f'{PROGRAM} {line}': what for line, what in EXAMPLES.items()})}\n\n"
+        f"`{PROGRAM} COMMAND --help` lists the options of a command, `{PROGRAM} --version` what is installed.\n"
+        f"`{PROGRAM} completion --help` says how the shell completes them.\n\n"
+        f"exit codes:\n{_listed(EXIT_CODES)}"
+    )
+
+
+def version_text() -> str:
+    """Say which versions are installed, without importing them."""
+    parts = [f"{name} {installed_version(name) or '(not installed)'}" for name in _SHOWN_VERSIONS]
+    return f"{PROGRAM} {__version__}\n{', '.join(parts)}, Python {platform.python_version()}"
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package, as its installer noted it; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _listed(entries: dict[str, str]) -> str:
+    width = max(map(len, entries))
+    return "\n".join(f"  {name:<{width}}  {what}" for name, what in entries.items())
