@@ -61,6 +61,7 @@ in_image() { # COMMAND...: as the image's user, in a network with nothing but an
 }
 
 check_contents() {
+    # shellcheck disable=SC2016 # the image's shell expands it
     in_image sh -euc '
         fail() { echo "error: $1" >&2; exit 1; }
         [ "$(id -u)" -ne 0 ] || fail "the image runs as root"

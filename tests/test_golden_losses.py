@@ -1,6 +1,7 @@
 """The first losses and gradients of a tiny seeded run are known; what should not alter numbers must not alter these.
 
-If a change is meant to alter them, run ``python tests/golden_run.py > tests/golden_losses.json`` and say in the commit why.
+If a change is meant to alter them, run ``python tests/golden_run.py > tests/golden_losses.json`` and say in the commit
+why.
 """
 
 from __future__ import annotations
@@ -28,4 +29,3 @@ def test_the_first_losses_are_the_golden_ones() -> None:
         for name, value in expected.items():
             tolerance = GRADIENT_TOLERANCE if name.startswith("gradient") else LOSS_TOLERANCE
             assert measured[name] == pytest.approx(value, rel=tolerance), f"{name} at step {step}"
-
