@@ -75,6 +75,7 @@ check_contents() {
         for place in /lpjepa/runs /lpjepa/datasets "$HOME"; do
             [ -w $place ] || fail "its user may not write to $place"
         done
+        tensorboard --version >/dev/null || fail "TensorBoard does not start"
         [ "$(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d " ")" = lo ] || fail "the network is on"
     '
 }
