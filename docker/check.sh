@@ -44,14 +44,16 @@ make_base() { # a minimal Debian with what the Dockerfile asks of its base
     "${BUILDAH[@]}" commit --quiet --rm "$container" "$BASE"
 }
 
-pip_configuration() { # of this machine, from files and environment, as one file
+pip_configuration() { # what pip needs on this machine to reach its index, from its files and the environment, as one file
+    local options='cert|timeout|default-timeout|index-url|extra-index-url|proxy|trusted-host'
     echo '[global]'
-    "$PYTHON" -m pip config list | sed -nE "s/^(:env:|global)\.([a-z-]+)='(.*)'$/\2 = \3/p" | awk '!seen[$1]++'
+    # Folders of packages on this machine are not there in the build.
+    "$PYTHON" -m pip config list | sed -nE "/file:/d; s/^(:env:|global)\.($options)='(.*)'$/\2 = \3/p" | awk '!seen[$1]++'
 }
 
 build() {
     pip_configuration >"$work/pip.conf"
-    "${BUILDAH[@]}" build --build-arg BASE="$BASE" --build-arg COMMIT="$(git describe --always --dirty=-modified --abbrev=12)" \
+    "${BUILDAH[@]}" build --build-arg BASE="$BASE" --build-arg COMMIT="$commit" \
         --volume /etc/ssl/certs:/etc/ssl/certs:ro --volume "$work/pip.conf:/etc/pip.conf:ro" \
         --file docker/Dockerfile --tag "$IMAGE" .
 }
@@ -83,6 +85,7 @@ check_contents() {
 demo() {
     in_image "$program" fit --config configs/digits.yaml
     in_image "$program" validate --config configs/digits.yaml
+    in_image grep --recursive --quiet --include=result.json "\"commit\": \"$commit\"" runs
 }
 
 compare_losses() {
@@ -102,6 +105,7 @@ if ! command -v buildah >/dev/null || ! command -v debootstrap >/dev/null; then
     apt-get install --yes --quiet --no-install-recommends buildah debootstrap
 fi
 
+commit=$(git describe --always --dirty=-modified --abbrev=12)
 keep=$([ $# -eq 0 ] && echo no || echo yes)
 trap clean_up EXIT
 "${BUILDAH[@]}" images --quiet "$BASE" >/dev/null 2>&1 || timed "base image by debootstrap" make_base
