@@ -72,7 +72,7 @@ docker-demo: docker-build ## the demo in a container, without a network
 docker-reproduce: docker-build ## EXPERIMENT=02 PROFILE=smoke: an experiment in a container, into runs/experiments
 	@$(DOCKER_RUN) experiment run $(EXPERIMENT) --profile $(PROFILE)
 
-docker-check: setup ## build and try the image without Docker (Debian, as root; 30 GB of disk)
+docker-check: setup ## build and try the image without Docker (Debian, as root; 35 GB of disk)
 	@PYTHON=$(BIN)/python docker/check.sh
 
 clean: ## remove .venv, caches and coverage (never runs/)

@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PYTHON=${PYTHON:-.venv/bin/python} # has the locked packages, for the losses outside
-FREE_GB=30                         # buildah's vfs driver keeps a copy of everything for each image and container
+FREE_GB=35                         # buildah's vfs driver keeps a copy of everything for each image and container
 BASE=localhost/debian-python:bookworm
 IMAGE=localhost/rectified-lpjepa
 
