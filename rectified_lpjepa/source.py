@@ -12,10 +12,7 @@ def commit() -> str:
 
     Outside a checkout it is what the variable RECTIFIED_LPJEPA_COMMIT says, which a container image sets, or "unknown".
     """
-    otherwise = os.environ.get("RECTIFIED_LPJEPA_COMMIT", "unknown")
-    folder = Path(__file__).parents[1]
-    if not (folder / ".git").exists():  # git would answer with the commit of whatever project holds the environment
-        return otherwise
+    folder = Path(__file__).parent
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=-modified", "--abbrev=12"],
@@ -25,5 +22,5 @@ def commit() -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return otherwise
+        return os.environ.get("RECTIFIED_LPJEPA_COMMIT", "unknown")
     return described.stdout.strip()

@@ -10,7 +10,8 @@ from rectified_lpjepa import source
 
 
 def test_outside_a_checkout_the_variable_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "__file__", str(tmp_path / "package" / "source.py"))
+    monkeypatch.setattr(source, "__file__", str(tmp_path / "source.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.delenv("RECTIFIED_LPJEPA_COMMIT", raising=False)
     assert source.commit() == "unknown"
     monkeypatch.setenv("RECTIFIED_LPJEPA_COMMIT", "0123456789ab")
