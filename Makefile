@@ -8,6 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slurm lint format docs lock clean
+.PHONY: docker-build docker-demo docker-reproduce docker-check
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -73,6 +74,29 @@ docs: setup ## build the documentation into docs/_build/html, warnings as errors
 lock: ## write requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra docs --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --quiet --output-file requirements.lock
+
+# Containers: docs/containers.md. `make docker-demo DOCKER_OPTIONS="--gpus all"` gives them the GPUs.
+IMAGE          ?= rectified-lpjepa
+EXPERIMENT     ?= 02
+PROFILE        ?= smoke
+DATASETS       ?= $(CURDIR)/datasets
+DOCKER_OPTIONS ?=
+# What is run belongs to the caller; /dev/shm is where the loader's workers hand over their batches.
+DOCKER_RUN      = mkdir -p runs $(DATASETS) && docker run --rm --init --network none --shm-size 2g --user $$(id -u):$$(id -g) \
+	--volume $(CURDIR)/runs:/lpjepa/runs --volume $(DATASETS):/lpjepa/datasets:ro $(DOCKER_OPTIONS) $(IMAGE)
+
+docker-build: ## make the image rectified-lpjepa (needs Docker)
+	docker build --file docker/Dockerfile --build-arg COMMIT=$$(git describe --always --dirty=-modified --abbrev=12) --tag $(IMAGE) .
+
+docker-demo: docker-build ## the demo in a container, without a network
+	@$(DOCKER_RUN) fit --config configs/digits.yaml --run.fresh true
+	@$(DOCKER_RUN) validate --config configs/digits.yaml
+
+docker-reproduce: docker-build ## EXPERIMENT=02 PROFILE=smoke: an experiment in a container, into runs/experiments
+	@$(DOCKER_RUN) experiment run $(EXPERIMENT) --profile $(PROFILE)
+
+docker-check: setup ## build and try the image without Docker (Debian, as root; 35 GB of disk)
+	@PYTHON=$(BIN)/python docker/check.sh
 
 clean: ## remove .venv, caches and coverage (never runs/)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist docs/_build

@@ -8,7 +8,10 @@ from pathlib import Path
 
 
 def commit() -> str:
-    """The checked-out commit of the source, marked where files differ from it; "unknown" outside a checkout."""
+    """The checked-out commit of the source, marked where files differ from it.
+
+    Outside a checkout it is what the variable RECTIFIED_LPJEPA_COMMIT says, which a container image sets, or "unknown".
+    """
     folder = Path(__file__).parent
     try:
         described = subprocess.run(
@@ -21,5 +24,5 @@ def commit() -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("RECTIFIED_LPJEPA_COMMIT", "unknown")
     return described.stdout.strip()
