@@ -45,7 +45,7 @@ def test_they_are_all_there() -> None:
 
 def test_seeds_of_a_point_are_no_setting_that_varies() -> None:
     experiment = read_experiment(next(file for file in FILES if file.stem == "14_sparsity_control"))
-    assert set(experiment.varied("cpu")) == {"p", "active_fraction", "weight"}
+    assert set(experiment.varied("cpu")) == {"p", "active_fraction", "weight", "kind"}
 
 
 def covering(entries: list[Entry]) -> Iterator[Entry]:
