@@ -75,6 +75,17 @@ def test_settings_that_are_left_open_are_said_to_be(tmp_path):
     assert legend(drawing) == ["kind not set", "eigen"]
 
 
+def test_settings_of_one_series_may_lie_at_the_same_place(tmp_path):
+    folder = write_experiment(tmp_path, ps=(2.0,), mus=(0.0, -1.0), varied=["p", "mu", "kind"])
+    content = json.loads((folder / "experiment.json").read_text())
+    first, last = content["points"][0], content["points"][-1]
+    last["values"] |= {"mu": 0.0, "kind": "eigen"}  # one seed, so that it has no interval
+    last["metrics"]["val/sparsity/l0_target"] = first["metrics"]["val/sparsity/l0_target"]
+    (folder / "experiment.json").write_text(json.dumps(content))
+    (drawing,) = draw(Results.read(folder), Figure("l0_over_target", series={"both": {"p": 2.0}}))
+    assert "both: measured minus target lies between" in drawing.alt
+
+
 def test_a_curve_may_run_over_a_metric(results):
     figure = Figure("curve", metric="val/probe_encoder/top1", x="knn/encoder/knn20_cosine/top1", series="p")
     (drawing,) = draw(results, figure)

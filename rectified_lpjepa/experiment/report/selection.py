@@ -72,7 +72,7 @@ def over_metric(results: Results, bundle: Bundle, y: Quantity, x: Quantity) -> S
         The series by rising x, or None if no group has both metrics.
     """
     pairs = [(mean_of(group, x.metric), mean_of(group, y.metric)) for group in bundle.groups]
-    found = sorted((a.mean, a, b) for a, b in pairs if a and b)
+    found = sorted(((a, b) for a, b in pairs if a and b), key=lambda places: places[0].mean)
     if not found:
         return None
     published = []
@@ -85,9 +85,9 @@ def over_metric(results: Results, bundle: Bundle, y: Quantity, x: Quantity) -> S
             published.append((at * x.factor, one.metrics[y.metric] * y.factor))
     return Series(
         bundle.label,
-        [a.mean * x.factor for _, a, _ in found],
-        *_scaled([b for _, _, b in found], y),
-        x_half=_scaled([a for _, a, _ in found], x)[1],
+        [a.mean * x.factor for a, _ in found],
+        *_scaled([b for _, b in found], y),
+        x_half=_scaled([a for a, _ in found], x)[1],
         published=published,
     )
 
