@@ -23,8 +23,8 @@ COMMANDS = {
     "completion": "print a script that completes commands and options in bash or zsh",
 }
 EXAMPLES = {
-    "fit --config configs/digits.yaml": "train on scanned digits, without a download",
-    "validate --config configs/digits.yaml": "evaluate that run",
+    "fit --config digits": "train on scanned digits, without a download",
+    "validate --config digits": "evaluate that run",
     "evaluate all --checkpoint runs/NAME/checkpoints/last.ckpt": "measure features by all evaluations",
     "experiment run 02": "answer a question of the paper, small",
     "doctor": "look at this machine first",

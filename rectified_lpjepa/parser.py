@@ -83,7 +83,7 @@ def _parameters(kind: type) -> set[str]:
 def _suggestion(message: str, names: set[str]) -> str:
     """Name the nearest known names of what a parser's message says is unknown, and what gives all that is required."""
     if "arguments are required" in message and ".model.objective" in message:
-        return "\n  HINT: give a recipe with `--config`, such as configs/digits.yaml"
+        return "\n  HINT: give a recipe with `--config`, such as digits"
     unknown = re.findall(r"unrecognized arguments: --([\w.]+)|[Oo]ption '([\w.]+)'|[Kk]ey '([\w.]+)' is not", message)
     hints = []
     for part in (part for match in unknown for path in match for part in path.split(".")):

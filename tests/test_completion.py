@@ -20,6 +20,7 @@ from rectified_lpjepa.data.prepare import prepare
 from rectified_lpjepa.evaluation.command import make_parser
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.export.command import parse as parse_export
+from rectified_lpjepa.recipes import find_config
 
 ROOT = Path(__file__).parents[1]
 CODE = (
@@ -102,4 +103,4 @@ def test_the_examples_of_the_help_exist() -> None:
         command, *rest = line.split()
         assert command in COMMANDS
         if "--config" in rest:
-            assert (ROOT / rest[rest.index("--config") + 1]).is_file()
+            assert find_config(rest[rest.index("--config") + 1]).is_file()
