@@ -102,7 +102,8 @@ def test_the_papers_recipes_build_with_the_published_values(build, name: str) ->
     assert (settings.weight_decay, settings.warmup_epochs, settings.warmup_start_lr) == (1e-4, 10, 3e-5)
     assert cli.model.objective.distribution_weight == recipe.distribution_weight
     assert cli.model.objective.invariance_weight == 25
-    assert cli.model.objective.directions.num == 8192
+    assert (cli.model.objective.directions.num, cli.model.objective.directions.kind) == (8192, "random")
+    assert cli.model.objective.axes.weight == 0
     assert cli.model.view_passes == "each"
     assert cli.trainer.max_epochs == 1000
     assert cli.model.backbone.num_features == recipe.encoder
@@ -173,3 +174,5 @@ def test_our_recipes_build(build, name: str) -> None:
     features = cli.model.eval()(torch.zeros(2, channels, cli.datamodule.image_size, cli.datamodule.image_size))
     assert features.projector.shape == (2, cli.model.hparams["projector"]["out_dim"])
     assert (features.projector >= 0).all()
+    assert cli.model.objective.directions.kind == "eigen_bottom_half"
+    assert cli.model.objective.axes.weight == 0.5

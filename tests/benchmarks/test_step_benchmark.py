@@ -17,6 +17,7 @@ from rectified_lpjepa.benchmarks import step as benchmark
 from rectified_lpjepa.benchmarks.loops import BareLoop, PublishedLoop
 from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
 from rectified_lpjepa.data import Augmentation
+from rectified_lpjepa.objectives import Axes, Directions, RDMReg
 from rectified_lpjepa.recipes import recipe_names
 
 CPU = torch.device("cpu")
@@ -49,6 +50,12 @@ def test_the_published_loop_trains() -> None:
 def test_the_published_loop_refuses_what_it_would_compute_otherwise() -> None:
     with pytest.raises(ValueError, match="rectifier relu alone, the model has rep_relu"):
         PublishedLoop(tiny_model(rectifier="rep_relu"), digits(), "32-true", 100, 10, CPU, workers=0)
+    for objective, told in (
+        (RDMReg(directions=Directions(kind="eigen_bottom_half")), "the kind eigen_bottom_half and axes of weight 0"),
+        (RDMReg(axes=Axes(weight=0.5)), "the kind random and axes of weight 0.5"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            PublishedLoop(tiny_model(objective=objective), digits(), "32-true", 100, 10, CPU, workers=0)
     data = digits()
     data.views = 3
     with pytest.raises(ValueError, match="2 views of each image, the data have 3"):
