@@ -67,7 +67,7 @@ format: setup ## rewrite the code in the project's style
 	@$(BIN)/ruff format .
 
 docs: setup ## build the documentation into docs/_build/html, warnings as errors
-	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet \
+	@$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet \
 		--doctree-dir docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

@@ -16,6 +16,7 @@ import documents
 import pytest
 
 from rectified_lpjepa.cli import CLI
+from rectified_lpjepa.commands import COMMANDS
 from rectified_lpjepa.experiment.file import read_experiment
 
 ROOT, PAGES = documents.ROOT, documents.PAGES
@@ -65,6 +66,11 @@ def test_a_command_is_accepted(command: str) -> None:
         subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
     elif words[0] in INSTALLED:
         assert Path(sys.executable).with_name(words[0]).exists()
+
+
+def test_all_commands_have_a_row() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", PAGES["docs/commands.md"], flags=re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(COMMANDS)
 
 
 @pytest.mark.usefixtures("in_workspace")

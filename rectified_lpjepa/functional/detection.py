@@ -23,8 +23,8 @@ class Detection(NamedTuple):
     aupr: float
     """Average precision, the unusual samples being the positive ones; their share for a score that says nothing."""
     fpr95: float
-    """Share of the unusual samples taken for usual at the threshold that keeps 95 % of the usual ones (FPR@95TPR, the
-    usual samples being the positive ones, as in Sun et al. 2022)."""
+    """Share of the unusual samples taken for usual at the threshold that keeps 95 % of the usual ones (``FPR@95TPR``,
+    the usual samples being the positive ones, as in Sun et al. 2022)."""
 
 
 def detection(usual_N: Tensor, unusual_M: Tensor) -> Detection:
