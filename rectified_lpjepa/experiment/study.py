@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rectified_lpjepa.experiment.file import POST_HOC, Experiment, PostHoc, Profile, find, read_experiment
@@ -26,6 +27,7 @@ from rectified_lpjepa.sweep.manifest import Entry, as_argument, shown
 from rectified_lpjepa.sweep.status import Status, count
 
 FILE = "experiment.json"
+_LEARNT = ("train/probe_encoder/top1", "train/probe_projector/top1")
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Study:
         if variant.post_hoc is None:
             measured, facts = dict(result["metrics"]), _read(Path(entry.run_dir) / "summary.json")
             measured |= {f"cost/{name}": value for name, value in result.get("cost", {}).items()}
+            measured |= _epochs_means(Path(entry.run_dir))
             losses = logged_values(Path(entry.run_dir), "train/loss")
         else:
             values[POST_HOC] = variant.post_hoc.rectifier
@@ -229,6 +232,12 @@ class Findings:
 
     def _is_of(self, profiles: list[str]) -> bool:
         return not profiles or self.study.profile_name in profiles
+
+
+def _epochs_means(run_dir: Path) -> dict[str, float]:
+    """Give the mean over all epochs of accuracies in training: the higher, the faster a run has learnt."""
+    logged = {name: logged_values(run_dir, name) for name in _LEARNT}
+    return {f"epochs_mean/{name}": fmean(values) for name, values in logged.items() if values}
 
 
 def _said(figure: Figure) -> dict[str, Any]:

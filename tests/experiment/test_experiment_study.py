@@ -50,7 +50,7 @@ def test_the_file_of_an_experiment_holds_what_a_report_needs(tmp_path: Path) -> 
     first = Path(loaded.plan.current[0].run_dir)
     write_evaluation(first, {"encoder/knn20/top1": 0.7, "x": None})
     (first / "csv").mkdir()
-    (first / "csv" / "metrics.csv").write_text("step,train/loss,val/x\n1,2.0,\n1,,3\n2,4.0,\n")
+    (first / "csv" / "metrics.csv").write_text("step,train/loss,train/probe_encoder/top1,val/x\n1,2.0,0.25,\n1,,,3\n2,4.0,0.75,\n")
 
     study.write()
     content = written(study)
@@ -85,6 +85,8 @@ def test_the_file_of_an_experiment_holds_what_a_report_needs(tmp_path: Path) -> 
     assert point["metrics"][ACCURACY] == 0.5
     assert point["metrics"]["knn/encoder/knn20/top1"] == 0.7
     assert "knn/x" not in point["metrics"]
+    assert point["metrics"]["epochs_mean/train/probe_encoder/top1"] == 0.5
+    assert "epochs_mean/train/probe_projector/top1" not in point["metrics"]
     assert [remark["measured"] for remark in point["remarks"]] == [
         "16 directions",
         "4 in the last epoch, 2 in epoch 1",

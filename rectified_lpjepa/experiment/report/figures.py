@@ -16,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from rectified_lpjepa.experiment.report.marks import (
     GREY,
@@ -194,6 +195,8 @@ def convergence(series: Sequence[Series], ylabel: str) -> Figure:
         epochs = [x for one in series for x in one.x]
         if max(epochs, default=0) <= 10:
             axes.set_xticks(sorted(set(epochs)))
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=ylabel)
         series_legend(figure, series, markers=False)
     return figure
