@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from rectified_lpjepa.data.augmentations import Augmentation
 from rectified_lpjepa.data.batches import Split
-from rectified_lpjepa.data.folder import FolderImages
+from rectified_lpjepa.data.image_files import FolderImages
 from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, TwoViewDataModule
 
 TorchvisionName = Literal["dtd", "flowers102", "food101", "pets"]
