@@ -35,6 +35,8 @@ EXIT_CODES = {
     "2": "a wrong command line",
     "130, 138, 143": "stopped by Ctrl-C, SIGUSR1 or SIGTERM; the same command goes on",
 }
+SIGNAL_EXIT = 128
+"""Plus the signal: the exit code of a process that ended by it, by the shell's convention."""
 _SHOWN_VERSIONS = ("torch", "torchvision", "lightning", "timm")
 
 

@@ -228,3 +228,13 @@ class RunDirectory:
                 else:
                     path.unlink(missing_ok=True)
         write_text(self.path / "identity.json", json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
+
+
+def existing_checkpoint(checkpoint: Path) -> Path:
+    """Return the path of a checkpoint, or raise FileNotFoundError with what to do where there is none."""
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"There is no checkpoint {checkpoint}. HINT: train first, with `rectified-lpjepa fit` and the same "
+            "options, or name a checkpoint with `--ckpt_path`."
+        )
+    return checkpoint

@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 from tqdm import tqdm
 
+from rectified_lpjepa.commands import SIGNAL_EXIT
 from rectified_lpjepa.sweep.file import Resources
 from rectified_lpjepa.sweep.manifest import Entry, Folder
 from rectified_lpjepa.sweep.status import (
@@ -32,7 +33,6 @@ from rectified_lpjepa.sweep.status import (
 )
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SIGNAL_EXIT = 128  # plus the signal: the exit code of a process that ended by it, by the shell's convention
 _POLL_SECONDS = 0.2
 
 
@@ -94,7 +94,7 @@ class LocalLauncher:
         _say("\n" + status_table(points, statuses))
         if self._signals:
             _say("stopped; the same command goes on")
-            return _SIGNAL_EXIT + self._signals[0]
+            return SIGNAL_EXIT + self._signals[0]
         return int(any(statuses[entry.index].state in ("failed", "stopped") for entry in todo))
 
     @contextmanager
@@ -136,7 +136,7 @@ class LocalLauncher:
         """Close the log of a point that has ended, with its exit code where that is not 0."""
         code = child.process.returncode
         if code != 0:
-            child.log.write(f"{exit_line(code if code > 0 else _SIGNAL_EXIT - code)}\n".encode())
+            child.log.write(f"{exit_line(code if code > 0 else SIGNAL_EXIT - code)}\n".encode())
         child.log.close()
         return look(self._folder, [child.entry], {})[child.entry.index]
 
