@@ -15,8 +15,9 @@ from rectified_lpjepa.data.augmentations import Augmentation
 from rectified_lpjepa.data.batches import UNLABELLED, Split
 from rectified_lpjepa.data.image_files import FolderImages
 from rectified_lpjepa.data.listing import class_folders, list_classes, list_images
-from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, TwoViewDataModule
+from rectified_lpjepa.data.module import FINGERPRINT_LENGTH
 from rectified_lpjepa.data.prepared import PreparedFolder
+from rectified_lpjepa.data.rgb import IMAGENET_MEAN, IMAGENET_STD, RGBDataModule
 
 EXPECTED_TREE = (
     "Give as `--data.root` the folder that holds train/<class>/ and val/<class>/ with the images of each class. "
@@ -25,7 +26,7 @@ EXPECTED_TREE = (
 """What to do about missing folders."""
 
 
-class ImageFolderDataModule(TwoViewDataModule):
+class ImageFolderDataModule(RGBDataModule):
     """Image files in ``root/train/<class>/`` and ``root/val/<class>/``, decoded while training.
 
     Classes are the folders of ``train`` in the order of their names. Images that lie directly in ``train`` and ``val``
@@ -50,8 +51,8 @@ class ImageFolderDataModule(TwoViewDataModule):
         image_size: int = 224,
         augmentation: Augmentation = Augmentation(blur=0.5),
         num_workers: int = 8,
-        mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
-        std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
         **kwargs: Any,
     ) -> None:
         super().__init__(image_size, augmentation, num_workers=num_workers, **kwargs)
@@ -63,24 +64,6 @@ class ImageFolderDataModule(TwoViewDataModule):
     def num_classes(self) -> int | None:
         """Number of class folders in ``train``; None for unlabelled images."""
         return len(self.classes) or None
-
-    @property
-    @override
-    def in_channels(self) -> int:
-        """Red, green, blue; grey images are given three equal channels."""
-        return 3
-
-    @property
-    @override
-    def mean(self) -> list[float]:
-        """Mean of each channel, as given."""
-        return list(self._mean)
-
-    @property
-    @override
-    def std(self) -> list[float]:
-        """Standard deviation of each channel, as given."""
-        return list(self._std)
 
     @cached_property
     def classes(self) -> list[str]:
