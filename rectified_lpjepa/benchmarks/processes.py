@@ -16,11 +16,12 @@ from torch import Tensor
 from rectified_lpjepa.benchmarks.exchange import Exchange, bytes_sent
 from rectified_lpjepa.benchmarks.group import run_group
 from rectified_lpjepa.benchmarks.loss import Inputs, Size
-from rectified_lpjepa.benchmarks.measure import Timings, available_cores, choose_device, threads, time_in_turn
+from rectified_lpjepa.benchmarks.measure import Timings, choose_device, threads, time_in_turn
 from rectified_lpjepa.benchmarks.report import Cell, report
 from rectified_lpjepa.distributed import all_gather_views
 from rectified_lpjepa.functional import sliced_wasserstein
 from rectified_lpjepa.functional.randomness import keyed_generator
+from rectified_lpjepa.machine import available_cores
 from rectified_lpjepa.objectives import Directions, RDMReg, Shard, Target
 
 SHARE_BASELINE = (

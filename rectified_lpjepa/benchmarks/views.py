@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from rectified_lpjepa.benchmarks.measure import Spread, Timings, available_cores, choose_device, threads, time_in_turn
+from rectified_lpjepa.benchmarks.measure import Spread, Timings, choose_device, threads, time_in_turn
 from rectified_lpjepa.benchmarks.report import Cell, report
 from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
 from rectified_lpjepa.data import Augmentation
 from rectified_lpjepa.data.augmentations import augment
+from rectified_lpjepa.machine import available_cores
 
 SIDE = 32
 VIEWS = 2

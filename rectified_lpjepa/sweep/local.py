@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple, Self
 from tqdm import tqdm
 
 from rectified_lpjepa.commands import SIGNAL_EXIT
+from rectified_lpjepa.machine import available_cores
 from rectified_lpjepa.sweep.file import Resources
 from rectified_lpjepa.sweep.manifest import Entry, Folder
 from rectified_lpjepa.sweep.status import (
@@ -230,7 +231,7 @@ def environments(parallel: int, resources: Resources) -> list[dict[str, str]]:
         Environment variables for each of them.
     """
     gpus = resources.gpus_per_node
-    threads = str(max(1, len(os.sched_getaffinity(0)) // (parallel * resources.processes)))
+    threads = str(max(1, available_cores() // (parallel * resources.processes)))
     shared: list[dict[str, str]] = [{"OMP_NUM_THREADS": threads} for _ in range(parallel)]
     devices = _visible_gpus() if gpus else []
     groups = [devices[first : first + gpus] for first in range(0, len(devices) - gpus + 1, gpus)] if gpus else []
