@@ -6,7 +6,6 @@ command need not wait for.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import logging
 import os
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rectified_lpjepa.commands import COMMANDS, PROGRAM, SIGNAL_EXIT, help_text, version_text
+from rectified_lpjepa.commands import COMMANDS, PROGRAM, SIGNAL_EXIT, help_text, nearest, version_text
 
 _EVALUATIONS = ("validate", "test", "predict")
 _OWN_OPTIONS = ("--help", "-h", "--version")
@@ -32,10 +31,8 @@ def _refuse_unknown_command(arguments: list[str]) -> None:
     if first in COMMANDS or first in _LEADING_OPTIONS:
         return
     known = [*_OWN_OPTIONS, *_LEADING_OPTIONS] if first.startswith("-") else list(COMMANDS)
-    near = difflib.get_close_matches(first, known, n=2)
-    hint = f"\n  HINT: did you mean {' or '.join(near)}?" if near else ""
     kind = "option" if first.startswith("-") else "command"
-    message = f"error: there is no {kind} {first!r}. Choose a command: {', '.join(COMMANDS)}.{hint}"
+    message = f"error: there is no {kind} {first!r}. Choose a command: {', '.join(COMMANDS)}.{nearest(first, known)}"
     print(f"{message}\nTry: {PROGRAM} --help", file=sys.stderr)  # noqa: T201
     raise SystemExit(2)
 

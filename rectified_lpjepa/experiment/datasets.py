@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from rectified_lpjepa.commands import nearest
 from rectified_lpjepa.data.digits import scanned_digits
 from rectified_lpjepa.data.photographs import photograph_tiles
 from rectified_lpjepa.files import atomic_write
-from rectified_lpjepa.sweep.yaml_file import nearest
 
 
 def photo_patches() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from rectified_lpjepa.commands import SIGNAL_EXIT
+from rectified_lpjepa.commands import SIGNAL_EXIT, nearest
 from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.models import Model, load_checkpoint
@@ -24,7 +24,6 @@ from rectified_lpjepa.experiment.study import Study, Variant
 from rectified_lpjepa.networks import Rectifier, rectify
 from rectified_lpjepa.networks.rectifiers import RECTIFIERS
 from rectified_lpjepa.sweep import launch
-from rectified_lpjepa.sweep.yaml_file import nearest
 
 # NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
 _FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
