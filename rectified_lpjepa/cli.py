@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import LayerSync
-from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from rectified_lpjepa.callbacks import (
@@ -46,10 +41,9 @@ from rectified_lpjepa.preflight import (
     usable_accelerator,
 )
 from rectified_lpjepa.remarks import remarks, told
-from rectified_lpjepa.run import Run, RunDirectory
-from rectified_lpjepa.slurm import requeue_job
-
-_SIGNAL_EXIT = 128  # plus the signal: the exit code of a process that ended by it, by the shell's convention
+from rectified_lpjepa.run import Run, RunDirectory, existing_checkpoint
+from rectified_lpjepa.slurm import srun_environment
+from rectified_lpjepa.training import say, train
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -130,7 +124,7 @@ class CLI(LightningCLI):
         take_what_torchrun_started(config.trainer, os.environ)
         asked, config.trainer.accelerator = config.trainer.accelerator, usable_accelerator(config.trainer.accelerator)
         if config.trainer.accelerator != asked:
-            _say("the GPU of Apple's is not used, as it has no float64: this runs on the CPU")
+            say("the GPU of Apple's is not used, as it has no float64: this runs on the CPU")
         check_logger(config.trainer.logger)
         batch_size = config.data.init_args.batch_size if self.subcommand == "fit" else None
         layout = requested_layout(config.trainer, batch_size)
@@ -160,10 +154,9 @@ class CLI(LightningCLI):
                 kwargs["logger"] = self._open(settings.logger, plain["trainer"]["logger"])
         kwargs["default_root_dir"] = str(self.directory.path)
         plugins = _as_list(settings.plugins)
-        is_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun may run in a job, too
-        if is_srun and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
-            # Lightning's own handler of signals saves amid whatever the program is doing; ours are in RunCheckpoint.
-            plugins.append(SLURMEnvironment(auto_requeue=False))
+        srun = srun_environment()
+        if srun is not None and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            plugins.append(srun)
         if settings.sync_batchnorm and not any(isinstance(plugin, LayerSync) for plugin in plugins):
             # Lightning's own way to do it knows CUDA alone.
             kwargs["sync_batchnorm"] = False
@@ -224,75 +217,41 @@ class CLI(LightningCLI):
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Train, or go on training, or say that the run is finished; then show the result."""
         if self.finished:
-            _say(
+            say(
                 f"The run {self.directory.path} is finished. HINT: `--run.fresh true` starts it over, another "
                 "`--seed_everything` or any other value makes a new run."
             )
         else:
             try:
-                self._train(model, datamodule)
+                train(
+                    self.trainer,
+                    model,
+                    datamodule,
+                    directory=self.directory,
+                    checkpoint=self.checkpoint,
+                    summary=self.summary,
+                )
             finally:
                 self.directory.close()
         result = self.directory.result
         if result is not None:
-            _say(
+            say(
                 f"\n{result_table(result['metrics'])}\n{result['epochs']} epochs, {result['steps']} steps, "
                 f"{result['seconds']:.0f} s on {result['hardware']}"
             )
             self._show_remarks(result["metrics"])
             self._show_figures()
 
-    def _train(self, model: LightningModule, datamodule: LightningDataModule) -> None:
-        try:
-            self.trainer.fit(model, datamodule, ckpt_path=self.checkpoint, weights_only=True)
-        except SystemExit as end:
-            number = cast("RunCheckpoint", self.trainer.checkpoint_callback).signals.number
-            if number is None and isinstance(end, SIGTERMException):
-                self._say_stopped("stopped before its end")
-                return
-            number = number or signal.SIGINT  # Lightning's answer to Ctrl-C that does not wait for the step's end
-            self._say_stopped(f"stopped by {number.name}")
-            if number == signal.SIGUSR1:  # by which a cluster says that the job's time is almost up
-                self._requeue()
-            raise SystemExit(_SIGNAL_EXIT + number) from None
-        if not self.summary.is_finished(self.trainer):
-            self._say_stopped("stopped before its end: the time of `--trainer.max_time` is used up")
-            return
-        if self.summary.started or self.checkpoint is None:
-            return
-        if self.checkpoint.parent != self.directory.last_checkpoint.parent:
-            raise ValueError(
-                f"The checkpoint {self.checkpoint} has done all that is asked for here ({self.trainer.current_epoch} "
-                f"epochs, {self.trainer.global_step} steps). HINT: raise `--trainer.max_epochs`."
-            )
-        # Stopped between its last checkpoint and its end: what is missing is the result.
-        self.trainer.validate(model, datamodule, ckpt_path=self.checkpoint, weights_only=True, verbose=False)
-        self.summary.write_result(self.trainer)
-
-    @staticmethod
-    @rank_zero_only
-    def _requeue() -> None:
-        answer = requeue_job()
-        if answer is not None:
-            _say(answer)
-
-    def _say_stopped(self, how: str) -> None:
-        after = "nothing is kept yet: the same command starts over"
-        if self.directory.last_checkpoint.exists():
-            after = f"the same command goes on from {self.directory.last_checkpoint}"
-        trainer = self.trainer
-        _say(f"{how} in epoch {trainer.current_epoch + 1}, after step {trainer.global_step}; {after}")
-
     def validate(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Evaluate a checkpoint (the run's last one by default) on the validation set."""
         checkpoint = self._evaluated(ckpt_path)
         (metrics,) = self.trainer.validate(model, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
-        _say(result_table(metrics))
+        say(result_table(metrics))
         result = self.directory.result
         if result is not None and checkpoint.resolve() == self.directory.last_checkpoint.resolve():
             logged = {key: value for key, value in result["metrics"].items() if key.startswith("val/")}
             differing = [key for key in logged if metrics.get(key) != logged[key]]
-            _say(f"differs from training's log in: {', '.join(differing)}" if differing else "equal to training's log")
+            say(f"differs from training's log in: {', '.join(differing)}" if differing else "equal to training's log")
         self._show_remarks(metrics)
         self._show_figures()
 
@@ -300,7 +259,7 @@ class CLI(LightningCLI):
         """Evaluate a checkpoint (the run's last one by default) on the test set."""
         checkpoint = self._evaluated(ckpt_path)
         (metrics,) = self.trainer.test(model, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
-        _say(result_table(metrics, "test"))
+        say(result_table(metrics, "test"))
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Write the features of a checkpoint (the run's last one by default) to ``features_<split>.npz``."""
@@ -308,34 +267,18 @@ class CLI(LightningCLI):
         self.trainer.predict(model, datamodule, return_predictions=False, ckpt_path=checkpoint, weights_only=True)
 
     def _evaluated(self, ckpt_path: str | None) -> Path:
-        checkpoint = self.directory.last_checkpoint if ckpt_path is None else Path(ckpt_path)
-        return existing(checkpoint)
+        return existing_checkpoint(self.directory.last_checkpoint if ckpt_path is None else Path(ckpt_path))
 
     def _show_remarks(self, metrics: Mapping[str, float]) -> None:
         noticed = told(remarks(metrics, logged_values(self.directory.path, "train/loss")))
         if noticed:
-            _say(noticed)
+            say(noticed)
 
     def _show_figures(self) -> None:
-        _say(f"figures: {self.directory.path / 'figures'}")
-
-
-@rank_zero_only
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - the command line's output
+        say(f"figures: {self.directory.path / 'figures'}")
 
 
 def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def existing(checkpoint: Path) -> Path:
-    """Return the path of a checkpoint, or raise FileNotFoundError with what to do where there is none."""
-    if not checkpoint.is_file():
-        raise FileNotFoundError(
-            f"There is no checkpoint {checkpoint}. HINT: train first, with `rectified-lpjepa fit` and the same "
-            "options, or name a checkpoint with `--ckpt_path`."
-        )
-    return checkpoint

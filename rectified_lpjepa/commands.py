@@ -1,8 +1,10 @@
-"""The commands of the program, and what it says of itself; nothing here imports PyTorch."""
+"""The commands of the program, and what it says of itself and of names it does not know; without PyTorch."""
 
 from __future__ import annotations
 
+import difflib
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 from rectified_lpjepa import __version__
@@ -35,6 +37,8 @@ EXIT_CODES = {
     "2": "a wrong command line",
     "130, 138, 143": "stopped by Ctrl-C, SIGUSR1 or SIGTERM; the same command goes on",
 }
+SIGNAL_EXIT = 128
+"""Plus the signal: the exit code of a process that ended by it, by the shell's convention."""
 _SHOWN_VERSIONS = ("torch", "torchvision", "lightning", "timm")
 
 
@@ -63,6 +67,12 @@ def installed_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Give a hint with the known names that are nearest to an unknown one, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=2)
+    return f"\n  HINT: did you mean {' or '.join(near)}?" if near else ""
 
 
 def _listed(entries: dict[str, str]) -> str:

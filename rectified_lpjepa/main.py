@@ -6,23 +6,22 @@ command need not wait for.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from rectified_lpjepa.commands import COMMANDS, PROGRAM, help_text, version_text
+from rectified_lpjepa.commands import COMMANDS, PROGRAM, SIGNAL_EXIT, help_text, nearest, version_text
 
 _EVALUATIONS = ("validate", "test", "predict")
 _OWN_OPTIONS = ("--help", "-h", "--version")
 _LEADING_OPTIONS = ("--config", "-c", "--print_config")  # those that LightningCLI takes before a command
 _LIGHT = ("sweep", "completion", "doctor")  # commands that do without Lightning, or import it themselves
-_SIGINT = 130  # exit code of a process that was stopped by Ctrl-C, by the shell's convention
 _TRACEBACK = "RECTIFIED_LPJEPA_TRACEBACK"
 
 
@@ -32,10 +31,8 @@ def _refuse_unknown_command(arguments: list[str]) -> None:
     if first in COMMANDS or first in _LEADING_OPTIONS:
         return
     known = [*_OWN_OPTIONS, *_LEADING_OPTIONS] if first.startswith("-") else list(COMMANDS)
-    near = difflib.get_close_matches(first, known, n=2)
-    hint = f"\n  HINT: did you mean {' or '.join(near)}?" if near else ""
     kind = "option" if first.startswith("-") else "command"
-    message = f"error: there is no {kind} {first!r}. Choose a command: {', '.join(COMMANDS)}.{hint}"
+    message = f"error: there is no {kind} {first!r}. Choose a command: {', '.join(COMMANDS)}.{nearest(first, known)}"
     print(f"{message}\nTry: {PROGRAM} --help", file=sys.stderr)  # noqa: T201
     raise SystemExit(2)
 
@@ -47,11 +44,11 @@ def _with_config_of_checkpoint(arguments: list[str]) -> list[str]:
     given = {argument.split("=", 1)[0] for argument in arguments}
     if given & {"--config", "-c", "--help", "-h"} or "--ckpt_path" not in given:
         return arguments
-    from rectified_lpjepa.cli import existing
+    from rectified_lpjepa.run import existing_checkpoint
 
     place = next(i for i, argument in enumerate(arguments) if argument.startswith("--ckpt_path"))
     path = arguments[place].partition("=")[2] or (arguments[place + 1] if place + 1 < len(arguments) else "")
-    config = existing(Path(path)).parent.parent / "config.yaml"
+    config = existing_checkpoint(Path(path)).parent.parent / "config.yaml"
     return [arguments[0], "--config", str(config), *arguments[1:]] if config.is_file() else arguments
 
 
@@ -184,4 +181,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _say_interrupted() -> NoReturn:
     print("\nstopped; what is done is kept, and the same command goes on", file=sys.stderr)  # noqa: T201
-    raise SystemExit(_SIGINT) from None
+    raise SystemExit(SIGNAL_EXIT + signal.SIGINT) from None

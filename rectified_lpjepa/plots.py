@@ -45,6 +45,7 @@ STYLE: Any = {
     "figure.dpi": 200,
 }
 _TAIL = 1e-4  # histograms reach to this tail probability of the target
+_DIRECTIONS = 4  # onto which features are projected
 _PROJECTED_ROWS = 2048  # enough for a smooth quantile plot, and a target sample of that size is drawn quickly
 
 
@@ -79,8 +80,8 @@ def feature_histogram(z: Tensor, law: Law | None) -> Figure:
     return figure
 
 
-def projected_marginals(z: Tensor, law: Law, seed: int = 0, directions: int = 4) -> Figure:
-    """Draw what the sliced Wasserstein distance sees: features and target along random unit directions.
+def projected_marginals(z: Tensor, law: Law, seed: int = 0) -> Figure:
+    """Draw what the sliced Wasserstein distance sees: features and target along four random unit directions.
 
     Left, the two densities along the first direction. Right, sorted projections of the features against sorted
     projections of a target sample for every direction; on the diagonal the distributions agree, and RDMReg is the mean
@@ -90,14 +91,13 @@ def projected_marginals(z: Tensor, law: Law, seed: int = 0, directions: int = 4)
         z: features of shape (N, D), floating point, on the CPU; at most 2048 rows are used.
         law: distribution of one coordinate of the target.
         seed: seed of the directions and of the target sample; the same seed draws the same ones.
-        directions: number K of directions, 1 to 4.
 
     Returns:
         A figure with two panels.
     """
     z_ND = z.detach()[:_PROJECTED_ROWS].double()
     rows, dim = z_ND.shape
-    directions_KD = torch.randn(directions, dim, generator=keyed_generator(seed, "figure directions")).double()
+    directions_KD = torch.randn(_DIRECTIONS, dim, generator=keyed_generator(seed, "figure directions")).double()
     directions_KD /= directions_KD.norm(dim=1, keepdim=True)
     target_ND = law.sample(torch.Size((rows, dim)), generator=keyed_generator(seed, "figure target")).double()
     z_KN = (directions_KD @ z_ND.T).sort(dim=1).values.numpy()
@@ -115,10 +115,10 @@ def projected_marginals(z: Tensor, law: Law, seed: int = 0, directions: int = 4)
 
         ends = [target_KN.min(), target_KN.max()]
         right.plot(ends, ends, color="0.35", linewidth=0.8, linestyle="--")
-        for row, colour in zip(range(directions), (BLUE, ORANGE, GREEN, PURPLE), strict=False):
+        for row, colour in zip(range(_DIRECTIONS), (BLUE, ORANGE, GREEN, PURPLE), strict=True):
             right.plot(target_KN[row], z_KN[row], color=colour, linewidth=1.1)
         right.set(xlabel="target quantile", ylabel="feature quantile")
-        right.set_title(f"{directions} directions", loc="left")
+        right.set_title(f"{_DIRECTIONS} directions", loc="left")
     return figure
 
 

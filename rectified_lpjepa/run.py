@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from rectified_lpjepa.callbacks.checkpoint import LAST, PREVIOUS
 from rectified_lpjepa.callbacks.checkpoint_io import AtomicCheckpointIO
-from rectified_lpjepa.files import write_text
+from rectified_lpjepa.files import read_json, write_text
 from rectified_lpjepa.identity import differences, identity_hash
 
 _CONTENTS = (
@@ -115,8 +115,7 @@ class RunDirectory:
     @property
     def result(self) -> dict[str, Any] | None:
         """The final metrics of a finished run, None before."""
-        file = self.path / "result.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        return read_json(self.path / "result.json")
 
     def check(self) -> None:
         """Make sure that the directory is this run's own or nobody's.
@@ -124,10 +123,8 @@ class RunDirectory:
         Raises:
             ValueError: the directory belongs to a run of another identity; the message shows the differences.
         """
-        stored_path = self.path / "identity.json"
-        if not stored_path.exists():
-            return
-        changes = differences(json.loads(stored_path.read_text(encoding="utf-8")), self.identity)
+        stored = read_json(self.path / "identity.json")
+        changes = [] if stored is None else differences(stored, self.identity)
         if changes:
             raise ValueError(
                 f"The run directory {self.path} belongs to a run of another identity. Stored → given:\n  "
@@ -228,3 +225,13 @@ class RunDirectory:
                 else:
                     path.unlink(missing_ok=True)
         write_text(self.path / "identity.json", json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
+
+
+def existing_checkpoint(checkpoint: Path) -> Path:
+    """Return the path of a checkpoint, or raise FileNotFoundError with what to do where there is none."""
+    if not checkpoint.is_file():
+        raise FileNotFoundError(
+            f"There is no checkpoint {checkpoint}. HINT: train first, with `rectified-lpjepa fit` and the same "
+            "options, or name a checkpoint with `--ckpt_path`."
+        )
+    return checkpoint

@@ -1,9 +1,23 @@
-"""What a run says to SLURM."""
+"""What a run hears from SLURM, and what it says to it."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+
+def srun_environment() -> SLURMEnvironment | None:
+    """Give Lightning's plugin for processes that srun has started; None for others, those of torchrun in a job, too.
+
+    It leaves signals alone: Lightning's own handler would save amid whatever the program is doing; ours are those of
+    :class:`~rectified_lpjepa.callbacks.RunCheckpoint`.
+    """
+    if not SLURMEnvironment.detect() or TorchElasticEnvironment.detect():
+        return None
+    return SLURMEnvironment(auto_requeue=False)
 
 
 def requeue_job() -> str | None:

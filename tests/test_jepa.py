@@ -69,6 +69,18 @@ def test_unknown_view_passes_are_refused() -> None:
         tiny_model(view_passes="both")
 
 
+def test_double_precision_sees_the_same_views(tmp_path: Path) -> None:
+    recorders = {}
+    for precision in ("32-true", "64-true"):
+        recorders[precision] = Recorder()
+        quiet_trainer(tmp_path, [recorders[precision]], precision=precision).fit(tiny_model(), digits())
+    single, double = recorders["32-true"], recorders["64-true"]
+    for one, other in zip(single.batches, double.batches, strict=True):
+        torch.testing.assert_close(one.images, other.images, rtol=0, atol=0)
+    assert double.features[0].dtype == torch.float64
+    torch.testing.assert_close(single.terms[0]["invariance"].double(), double.terms[0]["invariance"], rtol=1e-4, atol=0)
+
+
 # ---------------------------------------------------------------------------------------------------- evaluation
 
 
@@ -272,67 +284,3 @@ def test_every_argument_survives_a_checkpoint(tmp_path: Path) -> None:
     trainer.strategy.connect(model)
     trainer.save_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     assert_loads_to_the_same(model, tmp_path / "model.ckpt")
-
-
-# ---------------------------------------------------------------------------------------------- several processes
-
-
-def test_training_on_several_processes_needs_the_gathering_strategy() -> None:
-    model = tiny_model()
-    arguments = {"accelerator": "cpu", "devices": 2, "logger": False, "enable_progress_bar": False}
-    model.trainer = Trainer(strategy="ddp", **arguments)
-    with pytest.raises(ValueError, match=r"2 processes .* DDPStrategy(?s:.*)HINT: .*--trainer.strategy ddp_all_gather"):
-        model.setup("fit")
-    with pytest.raises(ValueError, match=r"HINT: .*--model.objective.init_args.matching per_rank"):
-        model.setup("fit")
-    model.setup("validate")
-    model.trainer = Trainer(strategy="ddp_all_gather", **arguments)
-    model.setup("fit")
-    alone = tiny_model(objective=RDMReg(matching="per_rank"))
-    alone.trainer = Trainer(strategy="ddp", **arguments)
-    alone.setup("fit")
-
-
-def test_matching_per_rank_goes_on_with_as_many_processes_only(tmp_path: Path) -> None:
-    def model() -> RectifiedLpJEPA:
-        return tiny_model(objective=RDMReg(directions=Directions(num=16), matching="per_rank"))
-
-    trainer, path = quiet_trainer(tmp_path), tmp_path / "of-one.ckpt"
-    trainer.fit(model(), digits())
-    trainer.save_checkpoint(path)
-    quiet_trainer(tmp_path, max_epochs=2).fit(model(), digits(), ckpt_path=path)
-
-    checkpoint = torch.load(path, weights_only=True)
-    torch.save(checkpoint | {"processes": 2}, tmp_path / "of-two.ckpt")
-    with pytest.raises(ValueError, match=r"2 process\(es\) each match .* on 1 .* HINT: .*matching global"):
-        quiet_trainer(tmp_path, max_epochs=2).fit(model(), digits(), ckpt_path=tmp_path / "of-two.ckpt")
-    quiet_trainer(tmp_path, limit_val_batches=1).validate(model(), digits(), ckpt_path=tmp_path / "of-two.ckpt")
-    everything = tiny_model(objective=RDMReg(directions=Directions(num=16)))
-    quiet_trainer(tmp_path, max_epochs=2).fit(everything, digits(), ckpt_path=tmp_path / "of-two.ckpt")
-
-
-@pytest.mark.parametrize(
-    ("model", "settings", "message"),
-    [
-        ({}, {"precision": "bf16-true"}, "bf16-mixed"),
-        ({"batch_size": 32}, {}, "batches of 24 images and the model was built for 32"),
-        ({}, {"max_epochs": -1}, "max_steps"),
-    ],
-)
-def test_settings_that_would_spoil_a_run_are_refused(
-    model: dict[str, Any], settings: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        quiet_trainer(tmp_path, **settings).fit(tiny_model(**model), digits())
-
-
-def test_double_precision_sees_the_same_views(tmp_path: Path) -> None:
-    recorders = {}
-    for precision in ("32-true", "64-true"):
-        recorders[precision] = Recorder()
-        quiet_trainer(tmp_path, [recorders[precision]], precision=precision).fit(tiny_model(), digits())
-    single, double = recorders["32-true"], recorders["64-true"]
-    for one, other in zip(single.batches, double.batches, strict=True):
-        torch.testing.assert_close(one.images, other.images, rtol=0, atol=0)
-    assert double.features[0].dtype == torch.float64
-    torch.testing.assert_close(single.terms[0]["invariance"].double(), double.terms[0]["invariance"], rtol=1e-4, atol=0)

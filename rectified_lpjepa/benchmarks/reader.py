@@ -24,7 +24,8 @@ from rectified_lpjepa.benchmarks.report import Cell, report
 from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
 from rectified_lpjepa.data.augmentations import Augmentation, ViewParameters, colour
 from rectified_lpjepa.data.decoding import read_image
-from rectified_lpjepa.data.folder import FolderImages, list_classes
+from rectified_lpjepa.data.image_files import FolderImages
+from rectified_lpjepa.data.listing import list_classes
 from rectified_lpjepa.data.prepare import prepare
 
 T = TypeVar("T")

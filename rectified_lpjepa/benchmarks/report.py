@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from rectified_lpjepa.benchmarks.measure import Spread, available_cores
+from rectified_lpjepa.benchmarks.measure import Spread
 from rectified_lpjepa.files import write_text
+from rectified_lpjepa.machine import available_cores
 from rectified_lpjepa.source import commit
 
 _PACKAGES = ("torch", "torchvision", "lightning", "timm", "numpy", "pillow")

@@ -24,9 +24,10 @@ from sklearn.datasets import load_sample_images
 from typing_extensions import override
 
 from rectified_lpjepa.benchmarks.loops import BareLoop, PublishedLoop
-from rectified_lpjepa.benchmarks.measure import Spread, Timings, available_cores, choose_device, time_in_turn
+from rectified_lpjepa.benchmarks.measure import Spread, Timings, choose_device, time_in_turn
 from rectified_lpjepa.benchmarks.report import Cell, report
 from rectified_lpjepa.cli import CLI
+from rectified_lpjepa.machine import available_cores
 
 BASELINE = (
     "bare: the same model, views, loss, probes, optimiser and schedule in a plain loop without log, metrics, checks "

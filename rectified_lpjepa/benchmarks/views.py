@@ -10,16 +10,17 @@ import numpy.typing as npt
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from PIL import Image
-from sklearn.datasets import load_sample_images
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
-from rectified_lpjepa.benchmarks.measure import Spread, Timings, available_cores, choose_device, threads, time_in_turn
+from rectified_lpjepa.benchmarks.measure import Spread, Timings, choose_device, threads, time_in_turn
 from rectified_lpjepa.benchmarks.report import Cell, report
 from rectified_lpjepa.benchmarks.torchvision_recipe import torchvision_recipe
 from rectified_lpjepa.data import Augmentation
 from rectified_lpjepa.data.augmentations import augment
+from rectified_lpjepa.data.photographs import photograph_tiles
+from rectified_lpjepa.machine import available_cores
 
 SIDE = 32
 VIEWS = 2
@@ -68,15 +69,6 @@ def read_images(path: str) -> Bytes:
             f"{path}: x_train is {images.dtype} {images.shape}. Expected uint8 (n, {SIDE}, {SIDE}, 3), as CIFAR-100's."
         )
     return images
-
-
-def photograph_tiles() -> Bytes:
-    """Cut scikit-learn's two sample photographs into tiles, uint8 (520, 32, 32, 3)."""
-    photographs: Bytes = np.stack(load_sample_images().images)
-    count, height, width, channels = photographs.shape
-    rows, columns = height // SIDE, width // SIDE
-    grid = photographs[:, : rows * SIDE, : columns * SIDE].reshape(count, rows, SIDE, columns, SIDE, channels)
-    return grid.swapaxes(2, 3).reshape(-1, SIDE, SIDE, channels)
 
 
 class PILViews(Dataset[tuple[Tensor, ...]]):

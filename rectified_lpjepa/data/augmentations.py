@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rectified_lpjepa.data.colour import Colours
+from rectified_lpjepa.data.colour import NO_JITTER, Colours
 from rectified_lpjepa.data.image_ops import crop_resize, horizontal_flip, to_float
 from rectified_lpjepa.functional.precision import full_precision
 
@@ -148,7 +148,7 @@ class Augmentation:
         strengths = (self.brightness, self.contrast, self.saturation)
         factors = [uniform(max(0.0, 1 - strength), 1 + strength) for strength in strengths]
         factors.append(uniform(-self.hue, self.hue))
-        unchanged = torch.tensor([1.0, 1.0, 1.0, 0.0])
+        unchanged = torch.tensor(NO_JITTER)
         blurred, sigma = chance(self.blur), uniform(*self.blur_sigma)
         return ViewParameters(
             crop_area=uniform(*self.crop_scale, CROP_TRIES, dtype=torch.float64),

@@ -11,10 +11,10 @@ from typing_extensions import override
 
 from rectified_lpjepa.data.batches import Split
 from rectified_lpjepa.data.images import InMemoryImages
-from rectified_lpjepa.data.module import TwoViewDataModule
+from rectified_lpjepa.data.rgb import RGBDataModule
 
 
-class CIFAR10DataModule(TwoViewDataModule):
+class CIFAR10DataModule(RGBDataModule):
     """CIFAR-10: 50,000 training and 10,000 test images of 32 × 32 pixels in ten classes.
 
     Args:
@@ -26,8 +26,8 @@ class CIFAR10DataModule(TwoViewDataModule):
 
     _torchvision: ClassVar[type[CIFAR10]] = CIFAR10
     _num_classes: ClassVar[int] = 10
-    _mean: ClassVar[tuple[float, float, float]] = (0.4914, 0.4822, 0.4465)
-    _std: ClassVar[tuple[float, float, float]] = (0.2470, 0.2435, 0.2616)
+    _mean = (0.4914, 0.4822, 0.4465)
+    _std = (0.2470, 0.2435, 0.2616)
 
     def __init__(self, root: str = "datasets", download: bool = False, image_size: int = 32, **kwargs: Any) -> None:
         super().__init__(image_size, **kwargs)
@@ -39,24 +39,6 @@ class CIFAR10DataModule(TwoViewDataModule):
     def num_classes(self) -> int:
         """Number of classes."""
         return self._num_classes
-
-    @property
-    @override
-    def in_channels(self) -> int:
-        """Red, green, blue."""
-        return 3
-
-    @property
-    @override
-    def mean(self) -> list[float]:
-        """Mean of the training images, the constants that the literature uses."""
-        return list(self._mean)
-
-    @property
-    @override
-    def std(self) -> list[float]:
-        """Standard deviation of the training images, the constants that the literature uses."""
-        return list(self._std)
 
     @override
     def prepare_data(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from typing_extensions import override
@@ -17,6 +18,16 @@ from rectified_lpjepa.data.images import InMemoryImages
 from rectified_lpjepa.data.module import TwoViewDataModule
 
 _WHITE = 16  # the largest value in scikit-learn's arrays
+
+
+def scanned_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read scikit-learn's digits as bytes.
+
+    Returns:
+        Images (1797, 8, 8), white on black, and the digits.
+    """
+    digits = load_digits()
+    return np.rint(digits.images * (255 / _WHITE)).astype(np.uint8), digits.target.astype(np.int64)
 
 
 class DigitsDataModule(TwoViewDataModule):
@@ -68,10 +79,9 @@ class DigitsDataModule(TwoViewDataModule):
 
     @cached_property
     def _both(self) -> dict[Split, InMemoryImages]:
-        digits = load_digits()
-        images = torch.from_numpy(np.rint(digits.images * (255 / _WHITE)).astype(np.uint8)).unsqueeze(1)
-        labels = torch.from_numpy(digits.target.astype(np.int64))
-        train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=digits.target, random_state=0)
+        stored, digits = scanned_digits()
+        images, labels = torch.from_numpy(stored).unsqueeze(1), torch.from_numpy(digits)
+        train, test = train_test_split(np.arange(len(digits)), test_size=0.2, stratify=digits, random_state=0)
         return {
             "train": InMemoryImages(images[train], labels[train]),
             "test": InMemoryImages(images[test], labels[test]),

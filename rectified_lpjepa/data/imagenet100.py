@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from rectified_lpjepa.data.batches import Split
-from rectified_lpjepa.data.folder import EXPECTED_TREE, ImageFolderDataModule, list_classes
+from rectified_lpjepa.data.folder import EXPECTED_TREE, ImageFolderDataModule
+from rectified_lpjepa.data.listing import list_classes
 from rectified_lpjepa.data.module import FINGERPRINT_LENGTH
 
 

@@ -26,6 +26,7 @@ from rectified_lpjepa.data.folder import ImageFolderDataModule
 from rectified_lpjepa.data.imagenet100 import ImageNet100DataModule
 from rectified_lpjepa.data.prepared import PreparedFolder, Settings
 from rectified_lpjepa.files import atomic_write
+from rectified_lpjepa.machine import available_cores
 
 _FOLDERS: dict[str, Split] = {"train": "train", "val": "test"}
 _IMAGES_A_TASK = 8  # what a process is given, and finishes, at a time
@@ -66,7 +67,7 @@ def prepare(
     limit = longest if longest is not None else shortest
     if limit is None or (longest is not None and shortest is not None):
         raise ValueError(f"longest is {longest} and shortest is {shortest}. Give exactly one of them, in pixels.")
-    workers = _cores() if num_workers is None else num_workers
+    workers = available_cores() if num_workers is None else num_workers
     for name, value, highest in (("side", limit, 65_535), ("quality", quality, 100), ("num_workers", workers, 1024)):
         if not 1 <= value <= highest:
             raise ValueError(f"{name} is {value}. It must lie between 1 and {highest}.")
@@ -110,10 +111,6 @@ class _Result(NamedTuple):
     action: str
     sha256: str = ""
     problem: str = ""
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _image_paths(root: Path, classes: str | None) -> list[str]:

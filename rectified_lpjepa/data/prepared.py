@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from rectified_lpjepa.data.module import FINGERPRINT_LENGTH
-from rectified_lpjepa.files import write_text
+from rectified_lpjepa.files import read_json, write_text
 
 _FILE = "prepared.json"
 
@@ -49,10 +49,9 @@ class PreparedFolder:
     @classmethod
     def read(cls, root: Path) -> PreparedFolder | None:
         """Read the record of a folder; None where there is none."""
-        path = root / _FILE
-        if not path.is_file():
+        content = read_json(root / _FILE)
+        if content is None:
             return None
-        content = json.loads(path.read_text(encoding="utf-8"))
         return cls(**content | {"settings": Settings(**content["settings"])})
 
     def write(self, root: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torchvision.datasets import DTD, Flowers102, Food101, OxfordIIITPet  # type: ignore[import-untyped]
@@ -16,8 +16,9 @@ from typing_extensions import override
 
 from rectified_lpjepa.data.augmentations import Augmentation
 from rectified_lpjepa.data.batches import Split
-from rectified_lpjepa.data.folder import FolderImages
-from rectified_lpjepa.data.module import FINGERPRINT_LENGTH, TwoViewDataModule
+from rectified_lpjepa.data.image_files import FolderImages
+from rectified_lpjepa.data.module import FINGERPRINT_LENGTH
+from rectified_lpjepa.data.rgb import IMAGENET_MEAN, IMAGENET_STD, RGBDataModule
 
 TorchvisionName = Literal["dtd", "flowers102", "food101", "pets"]
 
@@ -40,7 +41,7 @@ _SETS: dict[TorchvisionName, _Set] = {
 }
 
 
-class TorchvisionDataModule(TwoViewDataModule):
+class TorchvisionDataModule(RGBDataModule):
     """Describable Textures (partition 1), Flowers-102, Food-101 or Oxford-IIIT Pets, decoded as they are needed.
 
     Training images are those that the field trains on before it reports test accuracy: train and val together for
@@ -61,8 +62,8 @@ class TorchvisionDataModule(TwoViewDataModule):
         ValueError: there is no data set of this name.
     """
 
-    _mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
-    _std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
+    _mean = IMAGENET_MEAN
+    _std = IMAGENET_STD
 
     def __init__(
         self,
@@ -86,24 +87,6 @@ class TorchvisionDataModule(TwoViewDataModule):
     def num_classes(self) -> int:
         """Number of classes."""
         return _SETS[self.dataset].num_classes
-
-    @property
-    @override
-    def in_channels(self) -> int:
-        """Red, green, blue; grey images are given three equal channels."""
-        return 3
-
-    @property
-    @override
-    def mean(self) -> list[float]:
-        """Mean of each channel of ImageNet."""
-        return list(self._mean)
-
-    @property
-    @override
-    def std(self) -> list[float]:
-        """Standard deviation of each channel of ImageNet."""
-        return list(self._std)
 
     @property
     @override

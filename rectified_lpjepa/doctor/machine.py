@@ -17,6 +17,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from rectified_lpjepa.commands import installed_version
+from rectified_lpjepa.machine import available_cores
 
 _PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "timm", "numpy", "wandb")
 _REQUIRING = ("rectified-lpjepa", "torchvision", "lightning")
@@ -68,7 +69,7 @@ def look() -> Machine:
         broken=broken,
         torchvision_build=_torchvision_build(),
         driver=_driver(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=available_cores(),
         shared_memory=shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else None,
         environment=dict(os.environ),
         **({} if "torch" in broken else _seen_by_torch()),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rectified_lpjepa.commands import nearest
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.extraction import Devices, say
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
@@ -70,9 +70,8 @@ def _name(arguments: Sequence[str]) -> str:
         print(f"usage: {_PROGRAM} NAME --checkpoint FILE [OPTIONS]\n\nevaluations:\n{listed}")  # noqa: T201
         raise SystemExit(0)
     first = arguments[0] if arguments else None
-    near = difflib.get_close_matches(first or "", names, n=2)
-    hint = f"\n  HINT: did you mean {' or '.join(near)}?" if near else ""
     what = "name an evaluation" if first is None or first.startswith("-") else f"there is no evaluation {first!r}"
+    hint = nearest(first or "", names)
     message = f"error: {what}. The first argument is one of {', '.join(names)}.{hint}\nTry: {_PROGRAM} --help"
     print(message, file=sys.stderr)  # noqa: T201
     raise SystemExit(2)

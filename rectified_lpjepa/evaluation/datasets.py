@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rectified_lpjepa.data import (
-    Augmentation,
     CIFAR10DataModule,
     CIFAR100DataModule,
     DigitsDataModule,
@@ -38,26 +37,20 @@ class DataSource:
     root: str = "datasets"
     download: bool = False
 
-    def open(
-        self, name: str, *, image_size: int, augmentation: Augmentation | None = None, seed: int = 0
-    ) -> TwoViewDataModule:
+    def open(self, name: str, *, image_size: int, seed: int = 0) -> TwoViewDataModule:
         """Open a data set.
 
         Args:
             name: one of :data:`NAMES`, the path of an ``.npz`` file, or that of a folder with ``train/<class>/`` and
                 ``val/<class>/``, or with ``<class>/`` alone, which has a test split only.
             image_size: side of the images in pixels; they are resized to it.
-            augmentation: the recipe of views; None for the one of the data set's class.
             seed: of the views.
 
         Raises:
             FileNotFoundError: the data set is not where it should be.
             ValueError: the name is none of these.
         """
-        kwargs: dict[str, Any] = {"image_size": image_size, "seed": seed}
-        if augmentation is not None:
-            kwargs["augmentation"] = augmentation
-        data = self._make(name, kwargs)
+        data = self._make(name, {"image_size": image_size, "seed": seed})
         if self.download and is_first():
             data.prepare_data()
         return data

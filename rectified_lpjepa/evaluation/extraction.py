@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -31,6 +30,7 @@ from rectified_lpjepa.data.batches import Batch, Views
 from rectified_lpjepa.data.image_ops import grey_values
 from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
+from rectified_lpjepa.slurm import srun_environment
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -67,7 +67,7 @@ class Devices:
                 check_launch(os.environ, layout)
         except ValueError as error:  # the options have shorter names here than in `fit`
             raise ValueError(str(error).replace("--trainer.", "--")) from error
-        is_srun = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+        srun = srun_environment()
         return Trainer(
             accelerator=accelerator,
             devices=devices,
@@ -77,7 +77,7 @@ class Devices:
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            plugins=[SLURMEnvironment(auto_requeue=False)] if is_srun else None,
+            plugins=None if srun is None else [srun],
             **arguments,
         )
 

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits, load_sample_images
 from sklearn.model_selection import train_test_split
 
+from rectified_lpjepa.commands import nearest
+from rectified_lpjepa.data.digits import scanned_digits
+from rectified_lpjepa.data.photographs import photograph_tiles
 from rectified_lpjepa.files import atomic_write
-from rectified_lpjepa.sweep.yaml_file import nearest
-
-_PATCH = 32  # pixels
-_WHITE = 16  # the largest value in scikit-learn's digits
 
 
 def photo_patches() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -23,13 +21,8 @@ def photo_patches() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Returns:
         Images (520, 32, 32, 3), and which photograph each is from.
     """
-    photos = []
-    for photo in load_sample_images().images:
-        rows, columns = (side // _PATCH for side in photo.shape[:2])
-        grid = photo[: rows * _PATCH, : columns * _PATCH].reshape(rows, _PATCH, columns, _PATCH, 3)
-        photos.append(grid.swapaxes(1, 2).reshape(-1, _PATCH, _PATCH, 3))
-    labels = np.repeat(np.arange(len(photos)), [len(patches) for patches in photos])
-    return np.concatenate(photos).astype(np.uint8), labels
+    tiles = photograph_tiles()
+    return tiles, np.repeat(np.arange(2), len(tiles) // 2)
 
 
 def turned_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -38,9 +31,8 @@ def turned_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Returns:
         Images (1797, 8, 8), and the digits.
     """
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / _WHITE)).astype(np.uint8)
-    return np.ascontiguousarray(np.rot90(images, axes=(1, 2))), digits.target.astype(np.int64)
+    images, labels = scanned_digits()
+    return np.ascontiguousarray(np.rot90(images, axes=(1, 2))), labels
 
 
 DATASETS: dict[str, Callable[[], tuple[NDArray[np.uint8], NDArray[np.int64]]]] = {

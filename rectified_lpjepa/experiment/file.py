@@ -29,13 +29,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rectified_lpjepa.commands import nearest
 from rectified_lpjepa.experiment.conditions import Condition
 from rectified_lpjepa.experiment.groups import matches
 from rectified_lpjepa.experiment.presentation import Column, Figure, Label, Published
 from rectified_lpjepa.recipes import EXPERIMENTS
 from rectified_lpjepa.sweep.file import Resources, Sweep
 from rectified_lpjepa.sweep.manifest import short_names
-from rectified_lpjepa.sweep.yaml_file import build, nearest, read_mapping
+from rectified_lpjepa.sweep.yaml_file import build, read_mapping
 
 PROFILES = ("smoke", "cpu", "paper")
 FOLDER = Path("experiments")  # in the working directory

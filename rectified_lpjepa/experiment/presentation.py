@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from rectified_lpjepa.commands import nearest
 from rectified_lpjepa.experiment.groups import Group, matches
-from rectified_lpjepa.sweep.yaml_file import nearest
 
 FIGURES = (
     "accuracy_over_l0",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from rectified_lpjepa.commands import SIGNAL_EXIT, nearest
 from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.models import Model, load_checkpoint
@@ -23,12 +24,10 @@ from rectified_lpjepa.experiment.study import Study, Variant
 from rectified_lpjepa.networks import Rectifier, rectify
 from rectified_lpjepa.networks.rectifiers import RECTIFIERS
 from rectified_lpjepa.sweep import launch
-from rectified_lpjepa.sweep.yaml_file import nearest
 
 # NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
 _FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
 """What may be wrong with one run or evaluation; the others are evaluated all the same."""
-_SIGNAL = 128  # and above: the exit code of a process that was stopped by a signal
 
 
 def run(study: Study, *, launcher: str, parallel: int, source: DataSource) -> int:
@@ -48,7 +47,7 @@ def run(study: Study, *, launcher: str, parallel: int, source: DataSource) -> in
     """
     check_evaluations(study)
     code = launch.run(study.sweep, study.file.parent, launcher=launcher, parallel=parallel)
-    if code > _SIGNAL:
+    if code > SIGNAL_EXIT:  # after a signal
         return code
     return max(code, evaluate_finished(study, source))
 

@@ -17,7 +17,7 @@ from rectified_lpjepa.experiment.groups import Group, Point, grouped, matches
 from rectified_lpjepa.experiment.presentation import Figure, Published
 from rectified_lpjepa.experiment.stored import stored_metrics
 from rectified_lpjepa.experiment.verdicts import Verdict, judge
-from rectified_lpjepa.files import write_text
+from rectified_lpjepa.files import read_json, write_text
 from rectified_lpjepa.loggers import logged_values
 from rectified_lpjepa.remarks import remarks, start_remarks
 from rectified_lpjepa.source import commit
@@ -27,6 +27,7 @@ from rectified_lpjepa.sweep.manifest import Entry, as_argument, shown
 from rectified_lpjepa.sweep.status import Status, count
 
 FILE = "experiment.json"
+"""What is found, in the folder of a profile."""
 _LEARNT = ("train/probe_encoder/top1", "train/probe_projector/top1")
 
 
@@ -153,7 +154,7 @@ class Study:
         facts: dict[str, Any] = {}
         losses: list[float] = []
         if variant.post_hoc is None:
-            measured, facts = dict(result["metrics"]), _read(Path(entry.run_dir) / "summary.json")
+            measured, facts = dict(result["metrics"]), read_json(Path(entry.run_dir) / "summary.json") or {}
             measured |= {f"cost/{name}": value for name, value in result.get("cost", {}).items()}
             measured |= _epochs_means(Path(entry.run_dir))
             losses = logged_values(Path(entry.run_dir), "train/loss")
@@ -243,8 +244,3 @@ def _epochs_means(run_dir: Path) -> dict[str, float]:
 def _said(figure: Figure) -> dict[str, Any]:
     """Give of a figure what its file says."""
     return {name: value for name, value in asdict(figure).items() if value is not None and value is not False}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return content

@@ -12,7 +12,7 @@ from torch import nn
 from rectified_lpjepa.evaluation.models import load_jepa, sha256_of_file
 from rectified_lpjepa.export.card import card
 from rectified_lpjepa.export.onnx_model import onnx_bytes, require_onnx
-from rectified_lpjepa.files import atomic_write, write_text
+from rectified_lpjepa.files import atomic_write, read_json, write_text
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.networks import Backbone
 
@@ -101,25 +101,17 @@ def _timm_config(model: RectifiedLpJEPA) -> dict[str, Any]:
 def _recipe(run: Path, model: RectifiedLpJEPA) -> dict[str, Any]:
     """Return what decides the numbers of the run: its identity, or without a run's directory the model alone."""
     described = {key: value for key, value in model.hparams.items() if key != "_instantiator"}
-    return _read_json(run / "identity.json") or {"model": described}
+    return read_json(run / "identity.json") or {"model": described}
 
 
 def _metrics(run: Path, step: int, sha256: str) -> dict[str, dict[str, float | None]]:
     """Return what was measured of these very weights, by the name of what measured it."""
     measured: dict[str, dict[str, float | None]] = {}
-    result = _read_json(run / "result.json")
+    result = read_json(run / "result.json")
     if result is not None and result["steps"] == step:
         measured["fit"] = result["metrics"]
     for file in sorted((run / "evaluation").glob("*.json")):
-        evaluation = _read_json(file)
+        evaluation = read_json(file)
         if evaluation is not None and evaluation["checkpoint"]["sha256"] == sha256:
             measured[evaluation["name"]] = evaluation["metrics"]
     return measured
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Read a file of a run; None where it is not there."""
-    if not path.is_file():
-        return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

@@ -85,11 +85,6 @@ def icdf(q: float | Tensor, p: float | Tensor, mu: float | Tensor, sigma: float 
     return (mu + sigma * standard.quantile(q, p)).to(dtype)
 
 
-def standard_quantile(q: float | Tensor, p: float | Tensor) -> Tensor:
-    """Quantile function Φ_p⁻¹(q) of GN_p(0, 1); see :func:`icdf`."""
-    return icdf(q, p, 0.0, 1.0)
-
-
 def variance(p: float | Tensor, sigma: float | Tensor) -> Tensor:
     """Variance of GN_p(μ, σ): σ² p^{2/p} Γ(3/p) / Γ(1/p)."""
     (p, sigma), dtype = _promote(p=p, sigma=sigma)

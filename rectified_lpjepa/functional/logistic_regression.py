@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_MAX_ITERATIONS = 200
+
 
 def fit_logistic_regression(
     features_NF: Tensor,
@@ -16,20 +18,18 @@ def fit_logistic_regression(
     num_classes: int,
     penalty: float = 1.0,
     *,
-    max_iterations: int = 200,
     tolerance: float = 1e-5,
 ) -> tuple[Tensor, Tensor]:
     """Minimise the sum of the cross-entropies plus penalty/2 · ‖W‖², the biases without a penalty.
 
-    That is the objective of ``sklearn.linear_model.LogisticRegression(C=1 / penalty)``, by L-BFGS on the features'
-    device.
+    That is the objective of ``sklearn.linear_model.LogisticRegression(C=1 / penalty)``, by at most 200 iterations of
+    L-BFGS on the features' device.
 
     Args:
         features_NF: float32 or float64 (N, F).
         labels_N: int64 (N,), from 0 to C − 1; classes may be without samples.
         num_classes: number C of classes.
         penalty: weight of the penalty, positive.
-        max_iterations: of L-BFGS, at most.
         tolerance: largest entry of the gradient of the mean objective at which to stop.
 
     Returns:
@@ -40,7 +40,7 @@ def fit_logistic_regression(
     bias_C = features_NF.new_zeros(num_classes, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weight_CF, bias_C],
-        max_iter=max_iterations,
+        max_iter=_MAX_ITERATIONS,
         tolerance_grad=tolerance,
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",

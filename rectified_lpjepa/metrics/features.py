@@ -16,6 +16,8 @@ from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.randomness import keyed_generator
 from rectified_lpjepa.functional.sparsity import l1_sparsity
 
+_MONTE_CARLO_ROWS = 4096  # rows of draws over which the target's l1 is averaged, which sets its standard error
+
 
 class FeatureStatistics(Metric):
     """Statistics of features z of shape (B, D), accumulated on the device without waiting for it.
@@ -110,13 +112,7 @@ class FeatureStatistics(Metric):
         }
 
 
-def predicted_statistics(
-    law: Law,
-    dim: int,
-    num_samples: int,
-    seed: int = 0,
-    monte_carlo_rows: int = 4096,
-) -> dict[str, float]:
+def predicted_statistics(law: Law, dim: int, num_samples: int, seed: int = 0) -> dict[str, float]:
     """Predict what :class:`FeatureStatistics` finds for independent features that follow the target exactly.
 
     With ρ the law's active fraction, l0 is ρ, the expected share of dead units (1 − ρ)^n, that of all-zero rows
@@ -127,14 +123,12 @@ def predicted_statistics(
         dim: number D of features.
         num_samples: number n of samples over which the statistics will be taken.
         seed: key of the draw behind l1.
-        monte_carlo_rows: rows of D draws over which l1 is averaged, which sets its standard error.
 
     Returns:
         Predicted value of each statistic by name.
     """
-    rows = law.sample(
-        (monte_carlo_rows, dim), generator=keyed_generator(seed, "l1 of the target", device=law.loc.device)
-    )
+    generator = keyed_generator(seed, "l1 of the target", device=law.loc.device)
+    rows = law.sample((_MONTE_CARLO_ROWS, dim), generator=generator)
     active_fraction = float(law.active_fraction)
     return {
         "l0": active_fraction,

@@ -5,7 +5,6 @@ Shape suffixes: V views, B samples, D features.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +15,7 @@ from rectified_lpjepa.functional.axis_wasserstein import axis_wasserstein
 from rectified_lpjepa.functional.quantized_law import quantized_law
 from rectified_lpjepa.functional.randomness import keyed_generator
 from rectified_lpjepa.functional.sharding import Shard
+from rectified_lpjepa.objectives.ranges import check_not_negative
 from rectified_lpjepa.objectives.target import Target
 
 
@@ -39,8 +39,7 @@ class Axes:
     num: int | None = None
 
     def __post_init__(self) -> None:
-        if not (self.weight >= 0 and math.isfinite(self.weight)):
-            raise ValueError(f"The weight of the axes must be a finite number, 0 or above, got {self.weight}.")
+        check_not_negative("The weight of the axes", self.weight)
         if self.num is not None and self.num < 1:
             raise ValueError(f"The number of axes must be at least 1, or null for all of them, got {self.num}.")
 

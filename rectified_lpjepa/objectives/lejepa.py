@@ -1,6 +1,5 @@
 """The loss of LeJEPA: invariance and sketched isotropic Gaussian regularisation."""
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +13,7 @@ from rectified_lpjepa.functional.sigreg import sigreg
 from rectified_lpjepa.objectives.directions import Directions
 from rectified_lpjepa.objectives.gathering import check_gathered
 from rectified_lpjepa.objectives.objective import Objective, ObjectiveOutput
+from rectified_lpjepa.objectives.ranges import check_positive, check_share
 from rectified_lpjepa.objectives.target import Target
 
 
@@ -44,12 +44,10 @@ class LeJEPA(Objective):
         upper: float = 3.0,
     ) -> None:
         super().__init__()
-        if not 0 <= weight <= 1:
-            raise ValueError(f"weight must lie between 0 and 1, got {weight}.")
+        check_share("weight", weight)
         if knots < 2:
             raise ValueError(f"knots must be at least 2, got {knots}.")
-        if not (upper > 0 and math.isfinite(upper)):
-            raise ValueError(f"upper must be a finite number above 0, got {upper}.")
+        check_positive("upper", upper)
         self.directions = directions
         self.weight = weight
         self.knots = knots

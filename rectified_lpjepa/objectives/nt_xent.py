@@ -1,6 +1,5 @@
 """The contrastive loss of SimCLR and of NCL."""
 
-import math
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +9,7 @@ from rectified_lpjepa.functional.nt_xent import nt_xent
 from rectified_lpjepa.functional.sharding import Shard
 from rectified_lpjepa.objectives.gathering import check_gathered
 from rectified_lpjepa.objectives.objective import Objective, ObjectiveOutput
+from rectified_lpjepa.objectives.ranges import check_positive
 
 
 class NTXent(Objective):
@@ -28,8 +28,7 @@ class NTXent(Objective):
 
     def __init__(self, temperature: float = 0.2) -> None:
         super().__init__()
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise ValueError(f"temperature must be a finite number above 0, got {temperature}.")
+        check_positive("temperature", temperature)
         self.temperature = temperature
 
     @override

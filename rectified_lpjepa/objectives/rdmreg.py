@@ -3,7 +3,6 @@
 Shape suffixes: V views, B samples of this process, W processes, D features, N directions.
 """
 
-import math
 from dataclasses import asdict
 from typing import Any, Literal, get_args
 
@@ -19,6 +18,7 @@ from rectified_lpjepa.objectives.axes import Axes
 from rectified_lpjepa.objectives.directions import Directions
 from rectified_lpjepa.objectives.gathering import check_gathered
 from rectified_lpjepa.objectives.objective import Objective, ObjectiveOutput
+from rectified_lpjepa.objectives.ranges import check_not_negative
 from rectified_lpjepa.objectives.target import Target
 
 Matching = Literal["global", "per_rank"]
@@ -70,9 +70,8 @@ class RDMReg(Objective):
         super().__init__()
         if matching not in get_args(Matching):
             raise ValueError(f"There is no matching {matching!r}; choose from {', '.join(get_args(Matching))}.")
-        for name, weight in (("invariance_weight", invariance_weight), ("distribution_weight", distribution_weight)):
-            if not (weight >= 0 and math.isfinite(weight)):
-                raise ValueError(f"{name} must be a finite number, 0 or above, got {weight}.")
+        check_not_negative("invariance_weight", invariance_weight)
+        check_not_negative("distribution_weight", distribution_weight)
         self.target = target
         self.directions = directions
         self.invariance_weight = invariance_weight

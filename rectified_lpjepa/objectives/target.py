@@ -12,6 +12,7 @@ from rectified_lpjepa.distributions import GeneralizedGaussian, Law, RectifiedGe
 from rectified_lpjepa.functional import generalized_gaussian as gg
 from rectified_lpjepa.functional.randomness import Blocks, keyed_blocks
 from rectified_lpjepa.functional.sharding import Shard
+from rectified_lpjepa.objectives.ranges import check_positive
 
 _BLOCK_ROWS = 64  # even a small batch is drawn by several threads
 
@@ -38,15 +39,14 @@ class Target:
     rectified: bool = True
 
     def __post_init__(self) -> None:
-        if not (self.p > 0 and math.isfinite(self.p)):
-            raise ValueError(f"The target's shape p must be a finite number above 0, got {self.p}.")
+        check_positive("The target's shape p", self.p)
         if self.mu is not None and not math.isfinite(self.mu):
             raise ValueError(f"The target's location mu must be a finite number, got {self.mu}.")
         if isinstance(self.sigma, str):
             if self.sigma not in ("gn", "rgn"):
                 raise ValueError(f"The target's scale sigma must be 'gn', 'rgn' or a number, got {self.sigma!r}.")
-        elif not (self.sigma > 0 and math.isfinite(self.sigma)):
-            raise ValueError(f"The target's scale sigma must be a finite number above 0, got {self.sigma}.")
+        else:
+            check_positive("The target's scale sigma", self.sigma)
         if self.active_fraction is not None:
             if not 0 < self.active_fraction < 1:
                 raise ValueError(

@@ -1,6 +1,5 @@
 """The loss of VICReg: invariance, variance and covariance of the features."""
 
-import math
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +10,7 @@ from rectified_lpjepa.functional.sharding import Shard
 from rectified_lpjepa.functional.vicreg import covariance_penalty, variance_hinge
 from rectified_lpjepa.objectives.gathering import check_gathered
 from rectified_lpjepa.objectives.objective import Objective, ObjectiveOutput
+from rectified_lpjepa.objectives.ranges import check_not_negative
 
 
 class VICReg(Objective):
@@ -41,8 +41,7 @@ class VICReg(Objective):
         self.variance_weight = variance_weight
         self.covariance_weight = covariance_weight
         for name, weight in self.init_args.items():
-            if not (weight >= 0 and math.isfinite(weight)):
-                raise ValueError(f"{name} must be a finite number, 0 or above, got {weight}.")
+            check_not_negative(name, weight)
 
     @override
     def forward(

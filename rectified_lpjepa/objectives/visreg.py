@@ -13,6 +13,7 @@ from rectified_lpjepa.functional.visreg import sliced_wasserstein_to_normal, sta
 from rectified_lpjepa.objectives.directions import Directions
 from rectified_lpjepa.objectives.gathering import check_gathered
 from rectified_lpjepa.objectives.objective import Objective, ObjectiveOutput
+from rectified_lpjepa.objectives.ranges import check_share
 from rectified_lpjepa.objectives.target import Target
 
 
@@ -39,8 +40,7 @@ class VISReg(Objective):
 
     def __init__(self, directions: Directions = Directions(num=4096), weight: float = 0.9) -> None:
         super().__init__()
-        if not 0 <= weight <= 1:
-            raise ValueError(f"weight must lie between 0 and 1, got {weight}.")
+        check_share("weight", weight)
         self.directions = directions
         self.weight = weight
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from typing_extensions import override
 
-from rectified_lpjepa.sweep.yaml_file import nearest
+from rectified_lpjepa.commands import nearest
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -17,6 +17,8 @@ from typing import BinaryIO, NamedTuple, Self
 
 from tqdm import tqdm
 
+from rectified_lpjepa.commands import SIGNAL_EXIT
+from rectified_lpjepa.machine import available_cores
 from rectified_lpjepa.sweep.file import Resources
 from rectified_lpjepa.sweep.manifest import Entry, Folder
 from rectified_lpjepa.sweep.status import (
@@ -32,7 +34,6 @@ from rectified_lpjepa.sweep.status import (
 )
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SIGNAL_EXIT = 128  # plus the signal: the exit code of a process that ended by it, by the shell's convention
 _POLL_SECONDS = 0.2
 
 
@@ -94,7 +95,7 @@ class LocalLauncher:
         _say("\n" + status_table(points, statuses))
         if self._signals:
             _say("stopped; the same command goes on")
-            return _SIGNAL_EXIT + self._signals[0]
+            return SIGNAL_EXIT + self._signals[0]
         return int(any(statuses[entry.index].state in ("failed", "stopped") for entry in todo))
 
     @contextmanager
@@ -136,7 +137,7 @@ class LocalLauncher:
         """Close the log of a point that has ended, with its exit code where that is not 0."""
         code = child.process.returncode
         if code != 0:
-            child.log.write(f"{exit_line(code if code > 0 else _SIGNAL_EXIT - code)}\n".encode())
+            child.log.write(f"{exit_line(code if code > 0 else SIGNAL_EXIT - code)}\n".encode())
         child.log.close()
         return look(self._folder, [child.entry], {})[child.entry.index]
 
@@ -230,7 +231,7 @@ def environments(parallel: int, resources: Resources) -> list[dict[str, str]]:
         Environment variables for each of them.
     """
     gpus = resources.gpus_per_node
-    threads = str(max(1, len(os.sched_getaffinity(0)) // (parallel * resources.processes)))
+    threads = str(max(1, available_cores() // (parallel * resources.processes)))
     shared: list[dict[str, str]] = [{"OMP_NUM_THREADS": threads} for _ in range(parallel)]
     devices = _visible_gpus() if gpus else []
     groups = [devices[first : first + gpus] for first in range(0, len(devices) - gpus + 1, gpus)] if gpus else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rectified_lpjepa.files import read_json
 from rectified_lpjepa.sweep.manifest import Entry, Folder
 from rectified_lpjepa.sweep.yaml_file import read_mapping
 
@@ -98,8 +98,8 @@ def _look(entry: Entry, logs: Mapping[str, Path], queued: str | None) -> Status:
     found = [logs[name] for name in (entry.id, str(entry.index)) if name in logs]
     log = max(found, key=lambda file: file.stat().st_mtime) if found else None
     restarts = max(0, len(_lines(run_dir / "starts.jsonl")) - 1)
-    if (run_dir / "result.json").exists():
-        result = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
+    result = read_json(run_dir / "result.json")
+    if result is not None:
         return Status("finished", result["epochs"], result["epochs"], result["metrics"], restarts, (), log, result)
     epoch, metrics = _progress(run_dir / "csv" / "metrics.csv")
     epochs = _epochs(run_dir / "config.yaml")

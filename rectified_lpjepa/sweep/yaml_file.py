@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import yaml
+
+from rectified_lpjepa.commands import nearest
 
 try:
     from yaml import CSafeLoader as SafeLoader  # thirty times as fast, where PyYAML was built with it
@@ -106,12 +106,6 @@ def _built(hint: Any, value: Any, where: str) -> Any:
     if not _fits(value, hint):
         raise ValueError(f"{where} must be {_named(hint)}, got {value!r}.")
     return value
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Give a hint with the known names that are nearest to an unknown one, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=2)
-    return f"\n  HINT: did you mean {' or '.join(near)}?" if near else ""
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import torch
 from rectified_lpjepa.benchmarks.measure import (
     Spread,
     Timings,
-    available_cores,
     choose_device,
     peak_extra_memory,
     threads,
@@ -53,11 +51,6 @@ def test_peak_memory_on_cuda():
 def test_devices():
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def test_cores_are_those_that_the_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
-    assert available_cores() == 2
 
 
 def test_threads_are_restored_after_an_error():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rectified_lpjepa.data.augmentations import Augmentation, crop_boxes
 from rectified_lpjepa.data.decoding import DETAIL, EncodedImage, read_image, scaled_box
-from rectified_lpjepa.data.folder import FolderImages
+from rectified_lpjepa.data.image_files import FolderImages
 from rectified_lpjepa.data.image_ops import crop_host
 
 

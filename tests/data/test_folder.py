@@ -18,7 +18,8 @@ from torchvision.transforms.functional import resized_crop
 
 from rectified_lpjepa.data import ImageFolderDataModule, Views
 from rectified_lpjepa.data.augmentations import colour, crop_boxes
-from rectified_lpjepa.data.folder import read_image, resize_centre_crop
+from rectified_lpjepa.data.decoding import read_image
+from rectified_lpjepa.data.image_files import resize_centre_crop
 
 
 def picture(seed: int, width: int = 40, height: int = 30) -> Image.Image:

@@ -26,7 +26,7 @@ from rectified_lpjepa.data import (
     TwoViewDataModule,
 )
 from rectified_lpjepa.data.augmentations import augment, crop_boxes
-from rectified_lpjepa.data.folder import FolderImages
+from rectified_lpjepa.data.image_files import FolderImages
 from rectified_lpjepa.functional.randomness import keyed_generator
 
 CROPS = LocalCrops(num=3, size=7)

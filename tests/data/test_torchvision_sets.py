@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.datasets import DTD, Flowers102, Food101, OxfordIIITPet
 
 from rectified_lpjepa.data import TorchvisionDataModule
-from rectified_lpjepa.data.folder import resize_centre_crop
+from rectified_lpjepa.data.image_files import resize_centre_crop
 
 
 def draw(path: Path, number: int) -> None:

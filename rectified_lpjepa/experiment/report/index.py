@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from rectified_lpjepa.experiment.report import page
 from rectified_lpjepa.experiment.report.pages import date, write_page
-from rectified_lpjepa.experiment.report.results import FILE, Results
+from rectified_lpjepa.experiment.report.results import Results
+from rectified_lpjepa.experiment.study import FILE
+from rectified_lpjepa.files import read_json
 from rectified_lpjepa.sweep.manifest import shown
 from rectified_lpjepa.sweep.status import ENCODER, L0, L0_TARGET, PROJECTOR, is_running
 
@@ -141,7 +142,9 @@ _RUN_HEADS = [
 def _run(root: Path, folder: Path) -> list[Cell]:
     name = str(folder.relative_to(root))
     try:
-        identity, result, summary = (_read(folder / f"{part}.json") for part in ("identity", "result", "summary"))
+        identity, result, summary = (
+            read_json(folder / f"{part}.json") or {} for part in ("identity", "result", "summary")
+        )
         objective = identity["model"]["objective"]
         backbone = identity["model"]["backbone"]["name"]
         data = identity["data"]["class_path"]
@@ -167,12 +170,6 @@ def _run(root: Path, folder: Path) -> list[Cell]:
         _text(_modified(folder / "result.json")),
         _text(result.get("hardware")),
     ]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON object; a file that does not exist has no keys."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return content
 
 
 def _modified(path: Path) -> str:

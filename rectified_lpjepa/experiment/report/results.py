@@ -13,9 +13,9 @@ from typing import Any, Self
 from rectified_lpjepa.experiment.groups import Group, Point, grouped
 from rectified_lpjepa.experiment.intervals import Interval, interval
 from rectified_lpjepa.experiment.presentation import Column, Figure, Published
+from rectified_lpjepa.experiment.study import FILE
 from rectified_lpjepa.experiment.verdicts import Verdict
-
-FILE = "experiment.json"
+from rectified_lpjepa.files import read_json
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,11 @@ class Results:
         """Return what an evaluation of a point wrote, None if none of its metrics is among the point's."""
         if not any(metric.startswith(f"{name}/") for metric in point.metrics):
             return None
-        return _json(self.run_dir(point) / "evaluation" / f"{name}.json")
+        return read_json(self.run_dir(point) / "evaluation" / f"{name}.json")
 
     def summary(self, point: Point) -> Mapping[str, Any]:
         """Return what a run said of itself at its start, nothing if that is not at hand."""
-        return _json(self.run_dir(point) / "summary.json") or {}
+        return read_json(self.run_dir(point) / "summary.json") or {}
 
     def history(self, point: Point, metric: str) -> dict[int, float]:
         """Return a metric that training logged, by the number of finished epochs; the last value of each epoch."""
@@ -123,13 +123,6 @@ class Results:
 def mean_of(group: Group, metric: str) -> Interval | None:
     """Return mean and 95 % interval of a metric over the seeds, None if no point has it."""
     return interval(group.measured(metric))
-
-
-def _json(path: Path) -> Mapping[str, Any] | None:
-    if not path.exists():
-        return None
-    content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def _build(kind: type[Any], content: Mapping[str, Any], where: str) -> Any:
