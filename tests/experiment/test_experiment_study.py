@@ -50,7 +50,8 @@ def test_the_file_of_an_experiment_holds_what_a_report_needs(tmp_path: Path) -> 
     first = Path(loaded.plan.current[0].run_dir)
     write_evaluation(first, {"encoder/knn20/top1": 0.7, "x": None})
     (first / "csv").mkdir()
-    (first / "csv" / "metrics.csv").write_text("step,train/loss,train/probe_encoder/top1,val/x\n1,2.0,0.25,\n1,,,3\n2,4.0,0.75,\n")
+    rows = "step,train/loss,train/probe_encoder/top1,val/x\n1,2.0,0.25,\n1,,,3\n2,4.0,0.75,\n"
+    (first / "csv" / "metrics.csv").write_text(rows)
 
     study.write()
     content = written(study)
