@@ -1,4 +1,4 @@
-"""An experiment that comes with the project, in its smoke profile: the command of the README, with fewer steps an epoch."""
+"""An experiment of the project itself in its smoke profile: the command of the README, with fewer steps an epoch."""
 
 from __future__ import annotations
 
