@@ -150,14 +150,14 @@ def _sparsity(metrics: Mapping[str, float]) -> Iterator[Remark]:
             measured,
             "`target.rectified` and the rectifier must agree"
             if target == 1
-            else "`axes.weight` 0.5 and `directions.kind` eigen_bottom_half where they are not set, more directions, or a "
-            "larger `distribution_weight`: invariance pulls against it, and training alone does not bring it",
+            else "`axes.weight` 0.5 and `directions.kind` eigen_bottom_half where they are not set, more directions, a "
+            "larger `distribution_weight`: invariance pulls against it, and more training alone does not bring it",
         )
 
 
 def _sparsity_without_target(l0: float) -> Iterator[Remark]:
     """Judge by fixed bounds. These are notes: nothing was asked for."""
-    measured, advice = f"ℓ0 {l0:.4f}", "an objective with a target asks for a sparsity: RDMReg, `target.active_fraction`"
+    measured, advice = f"ℓ0 {l0:.4f}", "RDMReg, an objective that asks for a sparsity: `target.active_fraction`"
     if DENSE < l0 < _WITHOUT_ZEROS:
         yield Remark("note", "the features are dense", measured, advice)
     elif l0 < CLIFF:
