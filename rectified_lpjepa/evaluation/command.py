@@ -12,7 +12,7 @@ from pathlib import Path
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.extraction import Devices, say
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
-from rectified_lpjepa.evaluation.run import evaluate, evaluate_one, open_subject
+from rectified_lpjepa.evaluation.run import FAILURES, evaluate, evaluate_one, open_subject
 from rectified_lpjepa.evaluation.subject import ModelSubject
 from rectified_lpjepa.parser import Parser
 from rectified_lpjepa.remarks import remarks, told
@@ -98,7 +98,7 @@ def _evaluate_all(subject: ModelSubject, out: Path) -> None:
             continue
         try:
             found, _ = evaluate_one(subject, name, {}, out)
-        except ValueError as error:
+        except FAILURES as error:
             left_out[name] = str(error)
             continue
         metrics |= {f"{name}: {key}": value for key, value in found.metrics.items()}

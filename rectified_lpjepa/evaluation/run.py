@@ -27,6 +27,10 @@ from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run, finge
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.functional.precision import full_precision
 
+# NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
+FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+"""What may be wrong with one model or evaluation; the others are evaluated all the same."""
+
 
 def evaluate(
     checkpoint: Path | None,

@@ -174,6 +174,22 @@ def test_all_runs_what_applies_and_says_what_does_not(
     assert stop.value.code == 1
 
 
+def test_all_goes_on_after_a_matrix_that_has_no_decomposition(
+    command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(subject: Subject) -> Evaluation:
+        torch.linalg.inv(torch.zeros(2, 2))
+        raise AssertionError("a singular matrix was inverted")
+
+    for name in EVALUATIONS.keys() - {"rank", "knn"}:
+        monkeypatch.delitem(EVALUATIONS, name)
+    monkeypatch.setitem(EVALUATIONS, "rank", fails)
+    count_calls(monkeypatch, "knn")
+    printed = command("all")
+    assert "rank left out: linalg.inv" in printed
+    assert "knn: encoder/y" in printed
+
+
 def test_what_deserves_attention_is_said(
     command: Callable[..., str], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
