@@ -100,7 +100,7 @@ def test_a_setting_in_which_a_seed_lacks_a_value_is_undecided() -> None:
     groups[0].points[0].metrics["asked"] = float("nan")
     assert judge(level(within=0.01, of="asked", where={"mu": 0}), groups).holds is None
     for point in groups[1].points:
-        point.metrics["asked"] = 0.9
+        point.metrics.update(m=0.3, asked=0.9)
     assert judge(near, groups).holds is False
 
 
