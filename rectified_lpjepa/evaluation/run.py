@@ -17,8 +17,7 @@ import timm
 import torch
 
 import rectified_lpjepa
-from rectified_lpjepa.data.folder import UnsplitFolderDataModule
-from rectified_lpjepa.evaluation.datasets import DataSource, data_name
+from rectified_lpjepa.evaluation.datasets import DataSource, data_name, has_training_split
 from rectified_lpjepa.evaluation.extraction import Devices, is_first, said_by_first, say
 from rectified_lpjepa.evaluation.features import Evaluation
 from rectified_lpjepa.evaluation.models import load_checkpoint, load_timm
@@ -159,9 +158,7 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
         "data": {
             "name": data_name(subject.data),
             "fingerprint": fingerprint(subject.data),
-            "train": None
-            if isinstance(subject.data, UnsplitFolderDataModule)
-            else len(subject.data.positions("train")),
+            "train": len(subject.data.positions("train")) if has_training_split(subject.data) else None,
             "test": len(subject.data.positions("test")),
         },
         "options": with_defaults(name, options),
