@@ -18,6 +18,7 @@ from typing_extensions import override
 import rectified_lpjepa
 from rectified_lpjepa.callbacks.cost import RunCost
 from rectified_lpjepa.files import write_text
+from rectified_lpjepa.hardware import processor
 from rectified_lpjepa.remarks import start_remarks, told
 from rectified_lpjepa.source import commit
 
@@ -151,7 +152,7 @@ def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
 def _hardware(trainer: pl.Trainer) -> str:
     if trainer.strategy.root_device.type == "cuda":
         return f"{trainer.world_size} × {torch.cuda.get_device_name()}"
-    return f"{trainer.world_size} process(es) × {torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{trainer.world_size} process(es) × {torch.get_num_threads()} threads, {processor()}"
 
 
 def _readable(value: Any) -> str:

@@ -25,6 +25,7 @@ from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run, fingerprint, run_directory
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.functional.precision import full_precision
+from rectified_lpjepa.hardware import processor
 
 # NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
 FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
@@ -293,4 +294,4 @@ def with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{torch.get_num_threads()} threads, {processor()}"

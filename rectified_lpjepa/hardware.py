@@ -1,0 +1,17 @@
+"""What a result says of the processor that it was computed on."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+_LINUX = Path("/proc/cpuinfo")
+
+
+def processor() -> str:
+    """Return the model of the CPU, or its architecture where the system does not say more."""
+    if _LINUX.exists():
+        for line in _LINUX.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,46 @@
+"""What results say of the machine: the model of its CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_jepa import quiet_trainer
+
+from rectified_lpjepa import hardware
+from rectified_lpjepa.benchmarks.report import describe_environment
+from rectified_lpjepa.callbacks.summary import _hardware as of_a_run
+from rectified_lpjepa.evaluation.run import _hardware as of_an_evaluation
+
+INFORMATION = (
+    "processor\t: 0\nmodel\t\t: 85\nmodel name\t: A Processor 8000 @ 2.50GHz\nprocessor\t: 1\nmodel name\t: B\n"
+)
+
+
+@pytest.fixture
+def information(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "cpuinfo"
+    path.write_text(INFORMATION)
+    monkeypatch.setattr(hardware, "_LINUX", path)
+    return path
+
+
+def test_the_processor_is_the_one_that_the_system_names(information: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hardware.processor() == "A Processor 8000 @ 2.50GHz"
+    monkeypatch.setattr("platform.processor", lambda: "arm")
+    information.write_text("BogoMIPS\t: 48.00\n")
+    assert hardware.processor() == "arm"
+    information.unlink()
+    assert hardware.processor() == "arm"
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert hardware.processor() == "aarch64"
+
+
+def test_all_results_name_it(information: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    told = f"{threads} threads, A Processor 8000 @ 2.50GHz"
+    assert of_a_run(quiet_trainer(tmp_path)) == f"1 process(es) × {told}"
+    assert of_an_evaluation(torch.device("cpu")) == told
+    assert describe_environment("cpu")["hardware"].startswith("A Processor 8000 @ 2.50GHz, ")
