@@ -147,6 +147,26 @@ def test_classes_are_matched_by_name(own: ImageFolderDataModule, tmp_path: Path)
         assert found.metrics[f"encoder/renditions/{quantity}"] == pytest.approx(value), quantity
 
 
+def test_classes_of_other_names_are_matched_by_a_mapping(own: ImageFolderDataModule, tmp_path: Path) -> None:
+    """Two folders are of one class, one has the same name, and one is of a class that the own data lack."""
+    names = {"scarlet": "red", "crimson": "red", "green": "green", "stripes": "striped horse"}
+    (tmp_path / "objects").mkdir()
+    for number, (folder, colour) in enumerate(zip(names, ("red", "red", "green", "zebra"), strict=True)):
+        coloured(tmp_path, colour, 4 + number, seed=50 + number)
+        (tmp_path / colour).rename(tmp_path / "objects" / folder)
+    del names["green"]
+    subject = MixedPixels(own)
+    found = shift(subject, [str(tmp_path / "objects")], corruptions=[], class_names=names)
+    assert found.protocol["sets"]["objects"] == {
+        "samples": 22,
+        "classes_in_common": 2,
+        "unknown_classes": ["stripes"],
+    }
+    assert found.metrics["encoder/objects/top1"] == found.metrics["encoder/objects/top1_clean"] == 1.0
+    without = shift(subject, [str(tmp_path / "objects")], corruptions=[])
+    assert without.protocol["sets"]["objects"]["unknown_classes"] == ["crimson", "scarlet", "stripes"]
+
+
 def test_the_probe_chooses_among_the_classes_in_common(own: ImageFolderDataModule, tmp_path: Path) -> None:
     """Blue images under the name of red: without blue to choose, red or green is taken."""
     for name in ("green", "red"):
