@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from rectified_lpjepa.data.corruptions import corrupt
 from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.data.images import InMemoryImages
 from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
+from rectified_lpjepa.evaluation.command import make_parser
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.shift import shift
@@ -163,6 +165,11 @@ def test_classes_of_other_names_are_matched_by_a_mapping(own: ImageFolderDataMod
         "unknown_classes": ["stripes"],
     }
     assert found.metrics["encoder/objects/top1"] == found.metrics["encoder/objects/top1_clean"] == 1.0
+    # The command line takes the content of a JSON file.
+    parsed = make_parser("shift").parse_args(
+        ["--class_names", json.dumps(names, indent=1), "--checkpoint", "last.ckpt"]
+    )
+    assert parsed.class_names == names
     without = shift(subject, [str(tmp_path / "objects")], corruptions=[])
     assert without.protocol["sets"]["objects"]["unknown_classes"] == ["crimson", "scarlet", "stripes"]
 
