@@ -27,7 +27,8 @@ class ClassMatching(NamedTuple):
     @property
     def common(self) -> Tensor:
         """The subject's labels of the classes that both have, int64, ascending."""
-        return self.own[self.own >= 0].unique()
+        labels: Tensor = self.own[self.own >= 0].unique()
+        return labels
 
     def relabelled(self, features: FeatureSet, name: str) -> FeatureSet:
         """Give the samples of a set the subject's labels; those of unknown classes are left out."""
