@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from pathlib import Path
 
 _LINUX = Path("/proc/cpuinfo")
 
 
+@cache
 def processor() -> str:
     """Return the model of the CPU, or its architecture where the system does not say more."""
     if _LINUX.exists():
