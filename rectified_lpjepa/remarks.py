@@ -151,7 +151,8 @@ def _sparsity(metrics: Mapping[str, float]) -> Iterator[Remark]:
             "`target.rectified` and the rectifier must agree"
             if target == 1
             else "`axes.weight` 0.5 and `directions.kind` eigen_bottom_half where they are not set, more directions, a "
-            "larger `distribution_weight`: invariance pulls against it, and more training alone does not bring it",
+            "larger `distribution_weight`: invariance pulls against it, and more training alone did not bring it "
+            "(docs/sparsity.md)",
         )
 
 

@@ -34,6 +34,7 @@ _ROWS = (
     ("dead units", "features/dead_units", "{:.2%}"),
     ("all-zero rows", "features/zero_rows", "{:.2%}"),
 )
+_SETTLED = 0.5  # share of the steps before which features may be far from all that is asked for
 
 
 def result_table(metrics: Mapping[str, float], prefix: str = "val") -> str:
@@ -50,15 +51,12 @@ def result_table(metrics: Mapping[str, float], prefix: str = "val") -> str:
     return "\n".join(lines)
 
 
-_SETTLED = 0.5  # share of the steps before which features may be far from anything that is asked for
-
-
 class RunSummary(pl.Callback):
     """Print and store what decides a run's numbers at its start (``summary.json``) and its result (``result.json``).
 
     Both lie in the run directory, the trainer's ``default_root_dir``. ``result.json`` says that the run is finished.
-    The last epoch is validated in any case, so that the result is that of the last weights. A sign that a run is
-    spoilt is remarked on once, at the end of the epoch that shows it: a rising loss at any time, one in the features
+    The last epoch is validated in any case, so that the result is that of the last weights. What spoils a run is
+    remarked on once, at the end of the epoch that shows it: a rising loss at any time, collapse, dead units and the like
     from the middle of the run on.
 
     Attributes:
