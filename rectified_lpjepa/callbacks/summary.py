@@ -56,7 +56,7 @@ class RunSummary(pl.Callback):
 
     Both lie in the run directory, the trainer's ``default_root_dir``. ``result.json`` says that the run is finished.
     The last epoch is validated in any case, so that the result is that of the last weights. What spoils a run is
-    remarked on once, at the end of the epoch that shows it: a rising loss at any time, collapse, dead units and the like
+    remarked on once, at the end of the epoch that shows it: a rising loss at any time, collapse and dead units, say,
     from the middle of the run on.
 
     Attributes:
