@@ -17,6 +17,8 @@ CLIFF = 0.05
 FEW_DIRECTIONS = 100
 """Directions from which training is stable, whatever the number of features (arXiv 2602.01456, Fig. 13c)."""
 _COLLAPSED = 0.1  # of the target's variance
+_CONSTANT = 1e-3  # without a target: hundreds of times less than any method of experiment 07 shows
+_WITHOUT_ZEROS = 0.999  # active fraction above which features without a target are those of no rectifier
 _DEAD_UNITS = 0.05  # more than the target has
 _L0_OFF = (0.02, 0.15)  # absolute, and relative to the target
 _DIVERGED = 1.5  # the loss over its smallest value
@@ -114,10 +116,16 @@ def _divergence(losses: Sequence[float]) -> Iterator[Remark]:
 
 def _collapse(metrics: Mapping[str, float]) -> Iterator[Remark]:
     variance, target = _pair(metrics, "val/features/variance")
-    if variance is not None and target is not None and variance < _COLLAPSED * target:
+    if variance is None:
+        return
+    text = "the features have collapsed: they hardly differ between samples"
+    if target is None:
+        if variance < _CONSTANT:
+            yield Remark("warning", text, f"variance {variance:.3g}", "a larger batch, a lower learning rate")
+    elif variance < _COLLAPSED * target:
         yield Remark(
             "warning",
-            "the features have collapsed: they hardly differ between samples",
+            text,
             f"variance {variance:.3g}, the target's {target:.3g}",
             "a larger `distribution_weight` against `invariance_weight`, a larger batch, a lower learning rate",
         )
@@ -125,7 +133,10 @@ def _collapse(metrics: Mapping[str, float]) -> Iterator[Remark]:
 
 def _sparsity(metrics: Mapping[str, float]) -> Iterator[Remark]:
     l0, target = _pair(metrics, "val/sparsity/l0")
-    if l0 is None or target is None:
+    if l0 is None:
+        return
+    if target is None:
+        yield from _sparsity_without_target(l0)
         return
     measured = f"ℓ0 {l0:.3f}, the target's {target:.3f}"
     if target < 1 and l0 > DENSE:
@@ -139,8 +150,20 @@ def _sparsity(metrics: Mapping[str, float]) -> Iterator[Remark]:
             measured,
             "`target.rectified` and the rectifier must agree"
             if target == 1
-            else "a larger `distribution_weight`, more directions, longer training: invariance pulls against it",
+            else "`axes.weight` 0.5 and `directions.kind` eigen_bottom_half where they are not set, more directions, a "
+            "larger `distribution_weight`: invariance pulls against it, and more training alone did not bring it "
+            "(docs/sparsity.md)",
         )
+
+
+def _sparsity_without_target(l0: float) -> Iterator[Remark]:
+    """Judge by fixed bounds. These are notes: nothing was asked for."""
+    measured, advice = f"ℓ0 {l0:.4f}", "RDMReg, an objective that asks for a sparsity: `target.active_fraction`"
+    if DENSE < l0 < _WITHOUT_ZEROS:
+        yield Remark("note", "the features are dense", measured, advice)
+    elif l0 < CLIFF:
+        text = "the features are beyond the cliff at which the accuracy of Rectified LpJEPA falls (about 95 % zeros)"
+        yield Remark("note", text, measured, advice)
 
 
 def _beyond_the_cliff(what_lies: str, measured: str) -> Remark:

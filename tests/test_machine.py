@@ -1,12 +1,24 @@
-"""The cores that a process may use."""
+"""The cores that a process may use, and what results say of the machine: the model of its CPU."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
+from tiny_jepa import quiet_trainer
 
+from rectified_lpjepa import machine
+from rectified_lpjepa.benchmarks.report import describe_environment
+from rectified_lpjepa.callbacks.summary import _hardware as of_a_run
+from rectified_lpjepa.evaluation.run import _hardware as of_an_evaluation
 from rectified_lpjepa.machine import available_cores
+
+INFORMATION = (
+    "processor\t: 0\nmodel\t\t: 85\nmodel name\t: A Processor 8000 @ 2.50GHz\nprocessor\t: 1\nmodel name\t: B\n"
+)
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +33,34 @@ def test_where_the_system_does_not_tell_them_apart_they_are_all_of_the_machine(
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: counted)
     assert available_cores() == cores
+
+
+@pytest.fixture
+def information(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    path = tmp_path / "cpuinfo"
+    path.write_text(INFORMATION)
+    monkeypatch.setattr(machine, "_LINUX", path)
+    machine.processor.cache_clear()
+    yield path
+    machine.processor.cache_clear()
+
+
+def test_the_processor_is_the_one_that_the_system_names(information: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = machine.processor.__wrapped__
+    assert look() == "A Processor 8000 @ 2.50GHz"
+    monkeypatch.setattr("platform.processor", lambda: "arm")
+    information.write_text("BogoMIPS\t: 48.00\n")
+    assert look() == "arm"
+    information.unlink()
+    assert look() == "arm"
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert look() == "aarch64"
+
+
+def test_all_results_name_it(information: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    told = f"{threads} threads, A Processor 8000 @ 2.50GHz"
+    assert of_a_run(quiet_trainer(tmp_path)) == f"1 process(es) × {told}"
+    assert of_an_evaluation(torch.device("cpu")) == told
+    assert describe_environment("cpu")["hardware"].startswith("A Processor 8000 @ 2.50GHz, ")

@@ -79,6 +79,30 @@ def test_what_is_wrong_is_noticed_with_its_value(changed: dict[str, float], noti
 
 
 @pytest.mark.parametrize(
+    ("measured", "noticed"),
+    [
+        ({"val/features/variance": 0.0}, "warning: the features have collapsed: they hardly differ between samples (v"),
+        ({"val/features/variance": 0.01}, ""),
+        ({"val/sparsity/l0": 0.0085}, "note: the features are beyond the cliff"),
+        ({"val/sparsity/l0": 0.95}, "note: the features are dense (ℓ0 0.9500)"),
+        ({"val/sparsity/l0": 0.72}, ""),
+        ({"val/sparsity/l0": 1.0}, ""),  # there is no rectifier
+        ({"val/features/dead_units": 0.1}, "warning: units are dead"),
+    ],
+)
+def test_without_a_target_there_are_fixed_bounds(measured: dict[str, float], noticed: str) -> None:
+    found = told(remarks(measured))
+    assert found.startswith(noticed) if noticed else found == ""
+
+
+def test_the_advice_for_another_sparsity_is_what_brings_control() -> None:
+    (remark,) = remarks(GOOD | {"val/sparsity/l0": 0.58})
+    assert "`axes.weight`" in remark.advice
+    assert "`directions.kind` eigen_bottom_half" in remark.advice
+    assert "longer training" not in remark.advice
+
+
+@pytest.mark.parametrize(
     "changed",
     [
         {"val/sparsity/l0": 0.574},  # 15 % of the target

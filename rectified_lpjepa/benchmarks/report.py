@@ -15,7 +15,7 @@ import torch
 
 from rectified_lpjepa.benchmarks.measure import Spread
 from rectified_lpjepa.files import write_text
-from rectified_lpjepa.machine import available_cores
+from rectified_lpjepa.machine import available_cores, processor
 from rectified_lpjepa.source import commit
 
 _PACKAGES = ("torch", "torchvision", "lightning", "timm", "numpy", "pillow")
@@ -87,13 +87,4 @@ def _hardware(device: torch.device) -> str:
     cores = f"{available_cores()} cores"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {cores}"
-    return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}, {cores}"
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, {cores}"

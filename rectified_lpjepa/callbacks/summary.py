@@ -18,7 +18,8 @@ from typing_extensions import override
 import rectified_lpjepa
 from rectified_lpjepa.callbacks.cost import RunCost
 from rectified_lpjepa.files import write_text
-from rectified_lpjepa.remarks import start_remarks, told
+from rectified_lpjepa.machine import processor
+from rectified_lpjepa.remarks import remarks, start_remarks, told
 from rectified_lpjepa.source import commit
 
 _ROWS = (
@@ -33,6 +34,7 @@ _ROWS = (
     ("dead units", "features/dead_units", "{:.2%}"),
     ("all-zero rows", "features/zero_rows", "{:.2%}"),
 )
+_SETTLED = 0.5  # share of the steps before which features may be far from all that is asked for
 
 
 def result_table(metrics: Mapping[str, float], prefix: str = "val") -> str:
@@ -53,7 +55,9 @@ class RunSummary(pl.Callback):
     """Print and store what decides a run's numbers at its start (``summary.json``) and its result (``result.json``).
 
     Both lie in the run directory, the trainer's ``default_root_dir``. ``result.json`` says that the run is finished.
-    The last epoch is validated in any case, so that the result is that of the last weights.
+    The last epoch is validated in any case, so that the result is that of the last weights. What spoils a run is
+    remarked on once, at the end of the epoch that shows it: a rising loss at any time, collapse and dead units, say,
+    from the middle of the run on.
 
     Attributes:
         started: whether training has taken place since this object was made.
@@ -64,6 +68,8 @@ class RunSummary(pl.Callback):
         self._commit = commit()  # now: another may be checked out when the run ends
         self._seconds = 0.0
         self._since = 0.0
+        self._losses: list[float] = []
+        self._remarked: set[str] = set()
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -89,6 +95,20 @@ class RunSummary(pl.Callback):
         is_last = trainer.current_epoch + 1 == trainer.max_epochs
         if is_last and trainer.check_val_every_n_epoch is not None:
             trainer.check_val_every_n_epoch = 1
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}  # on all processes together
+        if "train/loss" in metrics:
+            self._losses.append(metrics["train/loss"])
+        share = trainer.global_step / trainer.estimated_stepping_batches
+        if share >= 1 or not trainer.is_global_zero:  # what there is to say of the end is said with the result
+            return
+        noticed = remarks(metrics if share >= _SETTLED else {}, self._losses)
+        new = [one for one in noticed if one.severity == "warning" and one.text not in self._remarked]
+        if new:
+            self._remarked |= {one.text for one in new}
+            pl_module.print(f"epoch {trainer.current_epoch + 1}: {told(new)}")
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -151,7 +171,7 @@ def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
 def _hardware(trainer: pl.Trainer) -> str:
     if trainer.strategy.root_device.type == "cuda":
         return f"{trainer.world_size} × {torch.cuda.get_device_name()}"
-    return f"{trainer.world_size} process(es) × {torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{trainer.world_size} process(es) × {torch.get_num_threads()} threads, {processor()}"
 
 
 def _readable(value: Any) -> str:

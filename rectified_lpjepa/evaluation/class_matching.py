@@ -5,6 +5,7 @@ Shape suffixes: C classes of the other data set.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,7 +27,8 @@ class ClassMatching(NamedTuple):
     @property
     def common(self) -> Tensor:
         """The subject's labels of the classes that both have, int64, ascending."""
-        return self.own[self.own >= 0].sort().values
+        labels: Tensor = self.own[self.own >= 0].unique()
+        return labels
 
     def relabelled(self, features: FeatureSet, name: str) -> FeatureSet:
         """Give the samples of a set the subject's labels; those of unknown classes are left out."""
@@ -38,13 +40,16 @@ class ClassMatching(NamedTuple):
         return replace(features.rows(known), labels=labels[known])
 
 
-def match_classes(own: TwoViewDataModule, other: TwoViewDataModule, name: str) -> ClassMatching:
+def match_classes(
+    own: TwoViewDataModule, other: TwoViewDataModule, name: str, class_names: Mapping[str, str]
+) -> ClassMatching:
     """Match the classes of two data sets: by the names of their folders, or, where neither has names, by their labels.
 
     Args:
         own: the subject's data, with labels.
         other: another data set.
         name: of the latter, for messages.
+        class_names: what a folder of the latter is called in the subject's data, where it has another name there.
 
     Raises:
         ValueError: the other data have no labels, or no class in common; one of both alone has names; or, without
@@ -68,11 +73,12 @@ def match_classes(own: TwoViewDataModule, other: TwoViewDataModule, name: str) -
         )
     number = {class_: label for label, class_ in enumerate(ours)}
     matching = ClassMatching(
-        torch.tensor([number.get(class_, -1) for class_ in theirs]), [c for c in theirs if c not in number]
+        torch.tensor([number.get(class_names.get(class_, class_), -1) for class_ in theirs]),
+        [class_ for class_ in theirs if class_names.get(class_, class_) not in number],
     )
     if not len(matching.common):
         raise ValueError(
             f"{name} and the subject's data have no class in common. Classes are matched by the names of their "
-            f"folders, such as {theirs[0]!r} there and {ours[0]!r} here."
+            f"folders, such as {theirs[0]!r} there and {ours[0]!r} here. HINT: `class_names` says which is which."
         )
     return matching

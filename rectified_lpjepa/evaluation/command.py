@@ -12,9 +12,10 @@ from rectified_lpjepa.commands import nearest
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.extraction import Devices, say
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
-from rectified_lpjepa.evaluation.run import evaluate, evaluate_one, open_subject
+from rectified_lpjepa.evaluation.run import FAILURES, evaluate, evaluate_one, open_subject
 from rectified_lpjepa.evaluation.subject import ModelSubject
 from rectified_lpjepa.parser import Parser
+from rectified_lpjepa.remarks import remarks, told
 
 _PROGRAM = "rectified-lpjepa evaluate"
 _ALL = "all"
@@ -44,7 +45,7 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         _evaluate_all(subject, out)
         return
     found, path = evaluate_one(subject, name, given, out)
-    say(f"{metric_table(found.metrics)}\n{path}")
+    _show(metric_table(found.metrics), _noticed(name, found.metrics), str(path))
 
 
 def make_parser(name: str) -> Parser:
@@ -87,6 +88,7 @@ def _evaluate_all(subject: ModelSubject, out: Path) -> None:
     """Run every evaluation that can be run without further options; say which are left out, and why."""
     left_out: dict[str, str] = {}
     metrics: dict[str, float] = {}
+    noticed: list[str] = []
     for name, function in EVALUATIONS.items():
         parameters = list(inspect.signature(function).parameters.values())[1:]
         missing = [option.name for option in parameters if option.default is option.empty]
@@ -95,14 +97,23 @@ def _evaluate_all(subject: ModelSubject, out: Path) -> None:
             continue
         try:
             found, _ = evaluate_one(subject, name, {}, out)
-        except ValueError as error:
+        except FAILURES as error:
             left_out[name] = str(error)
             continue
         metrics |= {f"{name}: {key}": value for key, value in found.metrics.items()}
+        noticed.append(_noticed(name, found.metrics))
     reasons = "\n".join(f"{name} left out: {reason}" for name, reason in left_out.items())
     if not metrics:
         raise ValueError(f"No evaluation applies.\n{reasons}")
-    say("\n".join([metric_table(metrics), *([reasons] if reasons else []), str(out)]))
+    _show(metric_table(metrics), *noticed, reasons, str(out))
+
+
+def _noticed(name: str, metrics: Mapping[str, float]) -> str:
+    return told(remarks({f"{name}/{key}": value for key, value in metrics.items()}))
+
+
+def _show(*parts: str) -> None:
+    say("\n".join(part for part in parts if part))
 
 
 def metric_table(metrics: Mapping[str, float]) -> str:

@@ -77,6 +77,11 @@ class DataSource:
         )
 
 
+def has_training_split(data: TwoViewDataModule) -> bool:
+    """Say whether a data set has a training split: a folder of classes alone is a test split as a whole."""
+    return not isinstance(data, UnsplitFolderDataModule)
+
+
 def data_name(data: TwoViewDataModule) -> str:
     """Return a short name for file names and metrics: of the file, of the folder, or of the data set."""
     if isinstance(data, NpzDataModule):

@@ -17,8 +17,7 @@ import timm
 import torch
 
 import rectified_lpjepa
-from rectified_lpjepa.data.folder import UnsplitFolderDataModule
-from rectified_lpjepa.evaluation.datasets import DataSource, data_name
+from rectified_lpjepa.evaluation.datasets import DataSource, data_name, has_training_split
 from rectified_lpjepa.evaluation.extraction import Devices, is_first, said_by_first, say
 from rectified_lpjepa.evaluation.features import Evaluation
 from rectified_lpjepa.evaluation.models import load_checkpoint, load_timm
@@ -26,6 +25,11 @@ from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run, fingerprint, run_directory
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.functional.precision import full_precision
+from rectified_lpjepa.machine import processor
+
+# NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
+FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
+"""What may be wrong with one model or evaluation; the others are evaluated all the same."""
 
 
 def evaluate(
@@ -155,9 +159,7 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
         "data": {
             "name": data_name(subject.data),
             "fingerprint": fingerprint(subject.data),
-            "train": None
-            if isinstance(subject.data, UnsplitFolderDataModule)
-            else len(subject.data.positions("train")),
+            "train": len(subject.data.positions("train")) if has_training_split(subject.data) else None,
             "test": len(subject.data.positions("test")),
         },
         "options": with_defaults(name, options),
@@ -292,4 +294,4 @@ def with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} threads, {platform.machine()}"
+    return f"{torch.get_num_threads()} threads, {processor()}"

@@ -31,6 +31,7 @@ def shift(
     against: list[str] = [],  # noqa: B006 - a list, as configuration files give it; never changed
     corruptions: list[str] = list(CORRUPTIONS),  # noqa: B006
     severities: list[int] = [1, 2, 3, 4, 5],  # noqa: B006
+    class_names: dict[str, str] = {},  # noqa: B006
 ) -> Evaluation:
     """Measure accuracy, sparsity and entropy on shifted test images, beside those on the images as they are.
 
@@ -38,10 +39,13 @@ def shift(
 
     Args:
         subject: what to evaluate.
-        against: shifted data sets: folders, whose classes are matched by name (as those of ImageNet-R and ObjectNet
-            are), or other data with the same labels. Samples of classes that the subject's data lack are left out.
+        against: shifted data sets: folders, whose classes are matched by the names of their folders (ImageNet-R has
+            those of ImageNet), or other data with the same labels. Samples of classes that the subject's data lack are
+            left out.
         corruptions: made on the spot, see :data:`~rectified_lpjepa.data.corruptions.CORRUPTIONS`.
         severities: of each corruption, 1 (mild) to 5 (strong).
+        class_names: for each folder of the shifted sets that has another name than the class has in the subject's data,
+            as those of ObjectNet have, the name there. Several folders may be of one class.
 
     Returns:
         For each kind of features, and for ``clean``, each ``<corruption>_<severity>``, each set, each ``<corruption>``
@@ -62,7 +66,9 @@ def shift(
     train, test = subject.features("train"), subject.features("test")
     probes, how_fitted = fit_probes(train, test, subject.device)
     classes = torch.arange(train.num_classes or 0)
-    matchings = {name: match_classes(subject.data, data, name) for name, data in others.items()} if probes else {}
+    matchings = {}
+    if probes:
+        matchings = {name: match_classes(subject.data, data, name, class_names) for name, data in others.items()}
     metrics = _measure(_CLEAN, test, probes, classes) | _targets(subject, test)
     for corruption in corruptions:
         alterations = {

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from rectified_lpjepa.data import TwoViewDataModule
+from rectified_lpjepa.evaluation.datasets import has_training_split
 from rectified_lpjepa.evaluation.features import Evaluation, FeatureSet, Subject, require_labels
+from rectified_lpjepa.evaluation.other_sets import open_sets
 from rectified_lpjepa.evaluation.sampling import draw_positions, numbers
 from rectified_lpjepa.functional.activity import class_activity, draw_pairs, expected_jaccard_index, jaccard_index
 from rectified_lpjepa.functional.independence import mean_of_pairs, median_bandwidth, normalized_hsic
@@ -27,6 +29,7 @@ from rectified_lpjepa.functional.randomness import keyed_generator
 from rectified_lpjepa.functional.sparsity import l1_sparsity
 from rectified_lpjepa.metrics import FeatureStatistics, predicted_statistics
 
+_OWN = "own"  # what the subject's own data are called among others
 _RIDGE = 1.0
 _HSIC_SAMPLES, _HSIC_FEATURES = 200, 128
 _SHOWN_UNITS = 64
@@ -49,9 +52,10 @@ def sparsity(
     * ``sparsity_on_<data set>``: ℓ0, ℓ1, dead units, normalised HSIC and the accuracy of a ridge classifier that was
       trained on that data set's training split; and ``sparsity_across``: their correlations over the data sets.
 
-    Numbers about classes are left out for data without labels or of one class, and the protocol says why. NaN: the
-    overlap of active sets that are all empty; a difference where fewer than two samples are right, or wrong; a
-    correlation over fewer than three data sets, or over equal values.
+    Numbers about classes are left out for data without labels or of one class, and those of a classifier also for data
+    without a training split, which nothing else needs; the protocol says why. NaN: the overlap of active sets that are
+    all empty; a difference where fewer than two samples are right, or wrong; a correlation over fewer than three data
+    sets, or over equal values.
 
     Args:
         subject: the model and its data.
@@ -66,16 +70,16 @@ def sparsity(
     for name, value in (("view_samples", view_samples), ("pairs", pairs), ("classifier_samples", classifier_samples)):
         if value < 1:
             raise ValueError(f"sparsity: {name} must be at least 1, got {value}.")
-    others = {Path(name).stem: name for name in against}
-    if len(others) < len(against) or "own" in others:
-        raise ValueError(f"sparsity: data sets need names of their own, other than own, got {', '.join(against)}.")
+    others = open_sets(subject, against, taken=[_OWN])
     test = subject.features("test")
     views = subject.views("test", view_samples)
     classifier = _Classifier(subject.seed, classifier_samples)
     metrics: dict[str, float] = {}
     details: dict[str, Any] = {}
-    train = subject.features("train")
-    no_classes = _why_no_classes(train, test)
+    data = {_OWN: subject.data, **others}
+    tests = {name: test if name == _OWN else subject.features("test", one) for name, one in data.items()}
+    trains, not_classified = _training_sets(subject, data, tests)
+    no_classes = _why_no_classes(test)
     num_classes = test.num_classes or 0
     for kind, z_ND in test.kinds().items():
         found: dict[str, Any] = {"activity": numbers((z_ND != 0).double().mean(0))}
@@ -86,17 +90,15 @@ def sparsity(
         metrics |= _prefixed(f"{kind}/sparsity", _overlap("views", *_stacked_pairs(views, kind)))
         if no_classes is None:
             class_metrics, class_details = _classes(z_ND, test.labels, num_classes, pairs, subject.seed)
-            right_N = classifier.right(train, test, kind)
-            ridge_metrics, ridge_details = _right_and_wrong(z_ND, right_N)
-            metrics |= _prefixed(f"{kind}/sparsity", class_metrics) | _prefixed(f"{kind}/sparsity_ridge", ridge_metrics)
-            found |= class_details | ridge_details
+            metrics |= _prefixed(f"{kind}/sparsity", class_metrics)
+            found |= class_details
+        if _OWN in trains:
+            ridge_metrics, ridge_details = _right_and_wrong(z_ND, classifier.right(trains[_OWN], test, kind))
+            metrics |= _prefixed(f"{kind}/sparsity_ridge", ridge_metrics)
+            found |= ridge_details
         details[kind] = found
     if others:
-        sets = {"own": (train, test)}
-        for name, given in others.items():
-            data = subject.open(given)
-            sets[name] = subject.features("train", data), subject.features("test", data)
-        across_metrics, across_details = _across(sets, classifier, subject.seed)
+        across_metrics, across_details = _across(tests, trains, classifier, subject.seed)
         metrics |= across_metrics
         for kind, found in across_details.items():
             details[kind]["data_sets"] = found
@@ -105,7 +107,7 @@ def sparsity(
         "samples": len(test),
         "active": "features that are not zero",
         "l1": "mean of (|z|_1 / |z|_2)^2 / D, an all-zero row counts 0",
-        "against": others,
+        "against": dict(zip(others, against, strict=True)),
         "overlap": "Jaccard index of active sets; pairs without any active feature are left out",
         "overlap_expected": "mean for independent uniform sets of the same sizes",
         "view_samples": len(views[0]),
@@ -114,6 +116,7 @@ def sparsity(
         "classes": no_classes or f"{test.num_classes}",
         "classifier": f"RidgeClassifier(alpha={_RIDGE:g}) on standardised features, trained on the training split",
         "classifier_samples": classifier_samples,
+        "not_classified": not_classified,
         "difference": "mean of the correctly minus mean of the wrongly classified; 95 % interval of Welch",
         "nhsic": f"of {_HSIC_SAMPLES} samples and {_HSIC_FEATURES} features at most, as in `independence`",
         "seed": subject.seed,
@@ -131,13 +134,32 @@ def _statistics(z_ND: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in statistics.compute().items() if name != "samples"}
 
 
-def _why_no_classes(*sets: FeatureSet) -> str | None:
+def _why_no_classes(features: FeatureSet) -> str | None:
     try:
-        for features in sets:
-            require_labels(features, "Comparing classes")
+        require_labels(features, "Comparing classes")
     except ValueError as error:
         return f"not compared: {error}"
     return None
+
+
+def _training_sets(
+    subject: Subject, data: Mapping[str, TwoViewDataModule], tests: Mapping[str, FeatureSet]
+) -> tuple[dict[str, FeatureSet], dict[str, str]]:
+    """Give the training features of the data sets on which a classifier can be trained, and why not of the others."""
+    trains: dict[str, FeatureSet] = {}
+    reasons: dict[str, str] = {}
+    for name, test in tests.items():
+        reason = _why_no_classes(test)
+        if reason is None and not has_training_split(data[name]):
+            reason = "no classifier is trained: the data have no training split"
+        if reason is None:
+            train = subject.features("train", data[name])
+            reason = _why_no_classes(train)
+        if reason is None:
+            trains[name] = train
+        else:
+            reasons[name] = reason
+    return trains, reasons
 
 
 def _stacked_pairs(views: list[FeatureSet], kind: str) -> tuple[Tensor, Tensor]:
@@ -215,20 +237,20 @@ def _right_and_wrong(z_ND: Tensor, right_N: Tensor) -> tuple[dict[str, float], d
 
 
 def _across(
-    sets: Mapping[str, tuple[FeatureSet, FeatureSet]], classifier: _Classifier, seed: int
+    tests: Mapping[str, FeatureSet], trains: Mapping[str, FeatureSet], classifier: _Classifier, seed: int
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Measure each data set, and correlate sparsity with accuracy and independence over the data sets."""
     metrics: dict[str, float] = {}
     details: dict[str, Any] = {}
-    for kind in sets["own"][1].kinds():
+    for kind in tests[_OWN].kinds():
         table: dict[str, dict[str, float]] = {}
         found: dict[str, Any] = {}
-        for name, (train, test) in sets.items():
+        for name, test in tests.items():
             z_ND = test.kinds()[kind]
             statistics = _statistics(z_ND)
             table[name] = {key: statistics[key] for key in ("l0", "l1", "dead_units")} | {"nhsic": _nhsic(z_ND, seed)}
-            if _why_no_classes(train, test) is None:
-                table[name]["top1"] = float(classifier.right(train, test, kind).double().mean())
+            if name in trains:
+                table[name]["top1"] = float(classifier.right(trains[name], test, kind).double().mean())
             metrics |= _prefixed(f"{kind}/sparsity_on_{name}", table[name])
             found[name] = {"activity": numbers((z_ND != 0).double().mean(0))}
         for a in ("l0", "l1"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import yaml
 from jsonargparse import ArgumentParser
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from rectified_lpjepa.data import TwoViewDataModule
-from rectified_lpjepa.data.batches import UNLABELLED, Split
+from rectified_lpjepa.data.batches import UNLABELLED, Batch, Split
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name
 from rectified_lpjepa.evaluation.extraction import (
     Arrays,
@@ -91,7 +93,10 @@ class ModelSubject:
         positions = data.positions(split)
         arrays = read_features(path, positions)
         if said_by_first(arrays is None):
-            extract(self._extractor, data, lambda data: data.evaluation_loader(split), path, self._devices)
+            made = self._extracted(data, lambda data: data.evaluation_loader(split))
+            if is_first():
+                made.replace(path)
+            barrier()
             arrays = read_features(path, positions)
         assert arrays is not None
         features = _feature_set(arrays, data.num_classes)
@@ -107,9 +112,7 @@ class ModelSubject:
             samples: how many, evenly over the split; all of them where it has fewer.
             draw: number of the draw: another one gives other views of the same samples.
         """
-        path = self.folder / f".views-{self.model.sha256[:_HASH_LENGTH]}-{split}.npz"
-        loader = partial(_views_loader, split=split, samples=samples, draw=draw)
-        extract(self._extractor, self.data, loader, path, self._devices)
+        path = self._extracted(self.data, partial(_views_loader, split=split, samples=samples, draw=draw))
         with np.load(path, allow_pickle=False) as file:
             arrays: Arrays = dict(file)
         barrier()
@@ -121,6 +124,12 @@ class ModelSubject:
             _feature_set(shared | {name: value[:, view] for name, value in arrays.items()}, self.data.num_classes)
             for view in views
         ]
+
+    def _extracted(self, data: TwoViewDataModule, loader: Callable[[TwoViewDataModule], DataLoader[Batch]]) -> Path:
+        """Compute features, and return the file that holds them: a new one, as others may evaluate the same model."""
+        path = self.folder / f".{uuid.uuid4().hex}.npz"
+        extract(self._extractor, data, loader, path, self._devices)
+        return Path(said_by_first(str(path)))
 
     def batches(self, split: Split, data: TwoViewDataModule | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Give the images of a split, float32 in [0, 1] (B, C, S, S) on the device, and their labels, int64 (B,)."""

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -17,17 +16,13 @@ from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.models import Model, load_checkpoint
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
-from rectified_lpjepa.evaluation.run import evaluate_one
+from rectified_lpjepa.evaluation.run import FAILURES, evaluate_one
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run
 from rectified_lpjepa.experiment.datasets import check_datasets, make_datasets
 from rectified_lpjepa.experiment.study import Study, Variant
 from rectified_lpjepa.networks import Rectifier, rectify
 from rectified_lpjepa.networks.rectifiers import RECTIFIERS
 from rectified_lpjepa.sweep import launch
-
-# NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
-_FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
-"""What may be wrong with one run or evaluation; the others are evaluated all the same."""
 
 
 def run(study: Study, *, launcher: str, parallel: int, source: DataSource) -> int:
@@ -92,14 +87,14 @@ def evaluate_finished(study: Study, source: DataSource) -> int:
         _say(f"evaluating {number}/{len(variants)}: {variant.directory.relative_to(study.folder.absolute())}")
         try:
             subject = _subject(variant, source)
-        except _FAILURES as error:
+        except FAILURES as error:
             failed = 1
             _say(f"error: {variant.checkpoint}: {error}", sys.stderr)
             continue
         for name, options in study.profile.evaluations.items():
             try:
                 evaluate_one(subject, name, _with_paths(options, made), variant.directory / "evaluation")
-            except _FAILURES as error:
+            except FAILURES as error:
                 failed = 1
                 _say(f"error: {name}: {error}", sys.stderr)
     return failed

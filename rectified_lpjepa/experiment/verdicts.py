@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from rectified_lpjepa.experiment.at_equal import Curve, place_of
 from rectified_lpjepa.experiment.conditions import Condition
@@ -60,17 +61,25 @@ def judge(condition: Condition, groups: Sequence[Group]) -> Verdict:
         missing = f"{condition.of} is not measured"
     if not comparisons:
         return Verdict(condition.text, None, missing, condition.metric)
-    verdicts = [holds for holds, _ in comparisons]
+    verdicts = [comparison.holds for comparison in comparisons]
     holds = False if False in verdicts else None if None in verdicts else True
-    told = "; ".join(dict.fromkeys(text for _, text in comparisons))
-    if holds is None:
+    told = "; ".join(dict.fromkeys(comparison.text for comparison in comparisons))
+    if holds is None and any(one.holds is None and not one.is_incomplete for one in comparisons):
         told += "; undecided: the 95 % intervals over the seeds are too wide"
     if any(len(group.measured(condition.metric)) == 1 for group in chosen):
         told += "; one seed"
     return Verdict(condition.text, holds, told, condition.metric, cells)
 
 
-Comparison = tuple[bool | None, str]
+class Comparison(NamedTuple):
+    """One of the comparisons that a condition is about."""
+
+    holds: bool | None
+    text: str
+    is_incomplete: bool = False
+    """Whether nothing can be said because a value is missing."""
+
+
 Cell = dict[str, Any]
 
 
@@ -83,7 +92,7 @@ def _trends(condition: Condition, groups: Sequence[Group]) -> Iterator[Compariso
         text += ", ".join(f"{over}={shown(group.values[over])} {_mean(group, condition.metric)}" for group in ordered)
         for low, high in pairwise(ordered):
             apart = difference(high.measured(condition.metric), low.measured(condition.metric))
-            yield _is_positive(Interval(sign * apart.mean, apart.half, apart.n)), text
+            yield Comparison(_is_positive(Interval(sign * apart.mean, apart.half, apart.n)), text)
 
 
 def _pairs(condition: Condition, groups: Sequence[Group], others: Sequence[Group]) -> Iterator[Comparison]:
@@ -95,21 +104,24 @@ def _pairs(condition: Condition, groups: Sequence[Group], others: Sequence[Group
                 apart = difference(group.measured(condition.metric), other.measured(condition.metric))
                 holds = _is_positive(Interval(apart.mean - (condition.by or 0), apart.half, apart.n))
                 told = [f"{one.label} {_mean(one, condition.metric)}" for one in (group, other)]
-                yield holds, " against ".join(told)
+                yield Comparison(holds, " against ".join(told))
 
 
 def _levels(condition: Condition, groups: Sequence[Group]) -> tuple[list[Comparison], list[Cell]]:
     comparisons: list[Comparison] = []
     cells: list[Cell] = []
+    if condition.of is not None and not any(group.measured(condition.of) for group in groups):
+        return comparisons, cells
     for group in groups:
         measured = group.measured(condition.metric)
         text = f"{group.label} {_mean(group, condition.metric)}"
         others: list[float] = []
         if condition.of is not None:
-            others = group.measured(condition.of)
-            if len(others) != len(measured):
-                continue
             text += f" against {_mean(group, condition.of)}"
+            if lacking := _unpaired(group, condition.metric, condition.of):
+                comparisons.append(Comparison(None, f"{text}, undecided: {lacking}", is_incomplete=True))
+                continue
+            others = group.measured(condition.of)
         found = interval([value - other for value, other in zip(measured, others, strict=True)] if others else measured)
         assert found is not None
         if condition.within is not None:
@@ -132,8 +144,20 @@ def _levels(condition: Condition, groups: Sequence[Group]) -> tuple[list[Compari
         else:
             assert condition.at_most is not None
             slack = condition.at_most - found.mean
-        comparisons.append((_is_positive(Interval(slack, found.half, found.n), or_zero=True), text))
+        comparisons.append(Comparison(_is_positive(Interval(slack, found.half, found.n), or_zero=True), text))
     return comparisons, cells
+
+
+def _unpaired(group: Group, *metrics: str) -> str:
+    """Say which of some metrics is missing for which seeds, where a seed has another of them; empty for none."""
+    lacking: dict[str, list[int]] = {}
+    for point in group.points:
+        missing = [metric for metric in metrics if not math.isfinite(point.metrics.get(metric, math.nan))]
+        for metric in missing if len(missing) < len(metrics) else ():
+            lacking.setdefault(metric, []).append(point.seed)
+    return ", ".join(
+        f"{metric} is not measured with seed {', '.join(map(str, seeds))}" for metric, seeds in lacking.items()
+    )
 
 
 def _at_equal(condition: Condition, groups: Sequence[Group], others: Sequence[Group]) -> Verdict:

@@ -57,11 +57,12 @@ def normalized_hsic(x_ND: Tensor, bandwidth_D: Tensor) -> Tensor:
     samples, dim = x_ND.shape
     x_DN = x_ND.T.contiguous()
     varies_D = (x_DN != x_DN[:, :1]).any(dim=1)
-    inverse_D11 = torch.where(varies_D, 0.5 / bandwidth_D.to(x_DN).square(), 0.0)[:, None, None]
+    width_D11 = torch.where(varies_D, math.sqrt(2) * bandwidth_D.to(x_DN), 1.0)[:, None, None]
     rows = max(1, _BLOCK_NUMBERS // (samples * dim))
 
     def kernel_rows(first: int) -> Tensor:
-        return torch.exp(-inverse_D11 * (x_DN[:, first : first + rows, None] - x_DN[:, None, :]).square())
+        # Divided before it is squared: the squares of small and of large numbers leave the range of float32.
+        return torch.exp(-((x_DN[:, first : first + rows, None] - x_DN[:, None, :]) / width_D11).square())
 
     mean_DN = torch.cat([kernel_rows(first).mean(2) for first in range(0, samples, rows)], dim=1)
     grand_D11 = mean_DN.mean(1)[:, None, None]

@@ -174,6 +174,40 @@ def test_all_runs_what_applies_and_says_what_does_not(
     assert stop.value.code == 1
 
 
+def test_all_goes_on_after_a_matrix_that_has_no_decomposition(
+    command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(subject: Subject) -> Evaluation:
+        torch.linalg.inv(torch.zeros(2, 2))
+        raise AssertionError("a singular matrix was inverted")
+
+    for name in EVALUATIONS.keys() - {"rank", "knn"}:
+        monkeypatch.delitem(EVALUATIONS, name)
+    monkeypatch.setitem(EVALUATIONS, "rank", fails)
+    count_calls(monkeypatch, "knn")
+    printed = command("all")
+    assert "rank left out: linalg.inv" in printed
+    assert "knn: encoder/y" in printed
+
+
+def test_what_deserves_attention_is_said(
+    command: Callable[..., str], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = {"preactivations/generalized_gaussian/ks_median": 0.2}
+
+    def far(subject: Subject) -> Evaluation:
+        return Evaluation("distribution", {}, metrics)
+
+    monkeypatch.setitem(EVALUATIONS, "distribution", far)
+    assert "far from generalised Gaussian" in command("distribution")
+    assert "median Kolmogorov-Smirnov distance 0.200" in command("distribution")  # and of what is there already
+    for name in set(EVALUATIONS) - {"distribution"}:
+        monkeypatch.delitem(EVALUATIONS, name)
+    assert "far from generalised Gaussian" in command("all")
+    metrics["preactivations/generalized_gaussian/ks_median"] = 0.02
+    assert "far from" not in command("distribution", "--seed", "8")
+
+
 def test_other_data_have_a_folder_of_their_own(command: Callable[..., str], run: Path) -> None:
     command("knn", "--data", "digits")
     record = json.loads((run / "evaluation" / "digits" / "knn.json").read_text())

@@ -34,7 +34,7 @@ def test_independent_features_that_follow_the_target():
     assert found["mutual_information"] == pytest.approx(found["mutual_information_shuffled"], abs=0.01)
     assert found["renyi_dimension_target"] == pytest.approx(10)
     assert found["renyi_dimension"] == pytest.approx(10, abs=0.2)
-    # 1.0560 nats a feature: METHOD's value for p = 2 and μ = 0.
+    # 1.0560 nats a feature: Theorem 3.6 of arXiv 2602.01456 at p = 2 and μ = 0.
     assert found["marginal_entropy_target"] == pytest.approx(20 * 1.0560, abs=1e-2)
     assert found["marginal_entropy"] == pytest.approx(found["marginal_entropy_target"], rel=0.02)
     assert found["total_correlation"] == pytest.approx(0, abs=0.05)

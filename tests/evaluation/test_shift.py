@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from rectified_lpjepa.data.corruptions import corrupt
 from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.data.images import InMemoryImages
 from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
+from rectified_lpjepa.evaluation.command import make_parser
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.shift import shift
@@ -145,6 +147,31 @@ def test_classes_are_matched_by_name(own: ImageFolderDataModule, tmp_path: Path)
     known = subject.features("test", subject.open(str(tmp_path / "renditions"))).rows(torch.arange(12))
     for quantity, value in plain_values(known.encoder.double().numpy()).items():
         assert found.metrics[f"encoder/renditions/{quantity}"] == pytest.approx(value), quantity
+
+
+def test_classes_of_other_names_are_matched_by_a_mapping(own: ImageFolderDataModule, tmp_path: Path) -> None:
+    """Two folders are of one class, one has the same name, and one is of a class that the own data lack."""
+    names = {"scarlet": "red", "crimson": "red", "green": "green", "stripes": "striped horse"}
+    (tmp_path / "objects").mkdir()
+    for number, (folder, colour) in enumerate(zip(names, ("red", "red", "green", "zebra"), strict=True)):
+        coloured(tmp_path, colour, 4 + number, seed=50 + number)
+        (tmp_path / colour).rename(tmp_path / "objects" / folder)
+    del names["green"]
+    subject = MixedPixels(own)
+    found = shift(subject, [str(tmp_path / "objects")], corruptions=[], class_names=names)
+    assert found.protocol["sets"]["objects"] == {
+        "samples": 22,
+        "classes_in_common": 2,
+        "unknown_classes": ["stripes"],
+    }
+    assert found.metrics["encoder/objects/top1"] == found.metrics["encoder/objects/top1_clean"] == 1.0
+    # The command line takes the content of a JSON file.
+    parsed = make_parser("shift").parse_args(
+        ["--class_names", json.dumps(names, indent=1), "--checkpoint", "last.ckpt"]
+    )
+    assert parsed.class_names == names
+    without = shift(subject, [str(tmp_path / "objects")], corruptions=[])
+    assert without.protocol["sets"]["objects"]["unknown_classes"] == ["crimson", "scarlet", "stripes"]
 
 
 def test_the_probe_chooses_among_the_classes_in_common(own: ImageFolderDataModule, tmp_path: Path) -> None:

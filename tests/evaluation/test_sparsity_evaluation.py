@@ -10,6 +10,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 from subjects import FakeSubject, clusters
 
+from rectified_lpjepa.data.folder import UnsplitFolderDataModule
 from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
 from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.sparsity import sparsity
@@ -99,6 +100,50 @@ def test_data_sets_are_measured_and_correlated():
     assert metrics["projector/sparsity_on_own/l0"] == metrics["projector/sparsity/l0"]
     assert metrics["projector/sparsity_on_own/top1"] == metrics["projector/sparsity_ridge/top1"]
     assert set(evaluation.details["projector"]["data_sets"]) == {"own", "a", "b", "c", "d"}
+
+
+def test_a_folder_has_the_name_that_other_evaluations_give_it():
+    own, first, second = clusters(60), clusters(60, seed=1), clusters(60, seed=2)
+    others = {"/x/set.v1": (own, first), "/y/set.v2": (own, second), "z/set.npz": (own, own)}
+    metrics = sparsity(subject(own, own, others=others), against=list(others)).metrics
+    for name, features in (("set.v1", first), ("set.v2", second), ("set", own)):
+        expected = float(l0_sparsity(features.projector))
+        assert metrics[f"projector/sparsity_on_{name}/l0"] == pytest.approx(expected)
+
+
+class OfTestSplitsAlone(FakeSubject):
+    """Its own data are a folder of classes without train and val, and so are the others."""
+
+    def __init__(self, test, other):
+        super().__init__(None, test, others={"folder": (None, other)}, views=[[test, test]])
+        self.data = UnsplitFolderDataModule("own", image_size=8)
+
+    def features(self, split, data=None):
+        if split == "train":
+            raise ValueError("there is no folder train")
+        return super().features(split, data)
+
+    def open(self, name):
+        data = UnsplitFolderDataModule(name, image_size=8)
+        self._opened[id(data)] = self._others[name]
+        return data
+
+
+def test_without_a_training_split_all_is_measured_but_a_classifier():
+    test, other = clusters(60), clusters(50, seed=1)
+    alone = sparsity(OfTestSplitsAlone(test, other), against=["folder"])
+    whole = sparsity(FakeSubject(test, test, others={"folder": (other, other)}, views=[[test, test]]), ["folder"])
+    missing = whole.metrics.keys() - alone.metrics.keys()
+    assert missing == {name for name in whole.metrics if "/sparsity_ridge/" in name or name.endswith("/top1")}
+    assert "projector/sparsity_on_folder/top1" in missing
+    for name, value in alone.metrics.items():
+        if "sparsity_across" not in name:
+            assert value == whole.metrics[name], name
+    assert alone.metrics["projector/sparsity_across/l0_top1_data_sets"] == 0
+    assert alone.metrics["projector/sparsity_across/l0_nhsic_data_sets"] == 2
+    assert set(alone.protocol["not_classified"]) == {"own", "folder"}
+    assert "no training split" in alone.protocol["not_classified"]["folder"]
+    assert whole.protocol["not_classified"] == {}
 
 
 def test_correlations_of_two_data_sets_or_of_equal_values_are_undefined():

@@ -18,7 +18,7 @@ from tiny_jepa import DIM
 from rectified_lpjepa.data import Augmentation, DigitsDataModule, NpzDataModule
 from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name
-from rectified_lpjepa.evaluation.extraction import Devices, with_channels
+from rectified_lpjepa.evaluation.extraction import Devices, extract, with_channels
 from rectified_lpjepa.evaluation.models import load_checkpoint, load_timm
 from rectified_lpjepa.evaluation.run import evaluate_one
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run
@@ -107,6 +107,30 @@ def test_views_are_augmented_images_and_another_draw_gives_others(subject: Model
     assert not list(subject.folder.glob("*views*"))
     with pytest.raises(ValueError, match="Views of 0 samples"):
         subject.views("train", 0)
+
+
+def test_two_evaluations_at_a_time_do_not_disturb_each_other(
+    subject: ModelSubject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ModelSubject(subject.model, subject.data, subject.folder, devices=DEVICES)
+    written: list[str] = []
+
+    def meets_another(extractor: Any, data: Any, loader: Any, path: Path, devices: Devices) -> None:
+        """Another one computes the same while this one is at it, and after it has written its file."""
+        for _ in range(2):
+            with monkeypatch.context() as context:
+                context.setattr("rectified_lpjepa.evaluation.subject.extract", extract)
+                assert len(other.views("test", 20)[0]) == 20
+                assert len(other.features("test")) == 360
+            if str(path) not in written:
+                extract(extractor, data, loader, path, devices)
+                written.append(str(path))
+
+    monkeypatch.setattr("rectified_lpjepa.evaluation.subject.extract", meets_another)
+    assert len(subject.views("test", 20)[0]) == 20
+    assert len(subject.features("train")) == 60
+    assert len(set(written)) == len(written) == 2
+    assert not list(subject.folder.glob(".*"))
 
 
 def test_views_without_augmentation_are_the_images_themselves(checkpoint: Path, tmp_path: Path) -> None:

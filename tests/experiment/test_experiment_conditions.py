@@ -73,6 +73,37 @@ def test_nearness_to_another_metric() -> None:
     assert judge(level(within=0.1, of="other"), [group]).measured == "other is not measured"
 
 
+def test_a_setting_in_which_a_seed_lacks_a_value_is_undecided() -> None:
+    groups = over_mu(0.5, 0.3)
+    for group in groups:
+        for point in group.points:
+            point.metrics["asked"] = point.metrics["m"]
+    near = level(within=0.1, of="asked")
+    assert judge(near, groups).holds is True
+    lacking = groups[1].points[1]
+    del lacking.metrics["asked"]
+    verdict = judge(near, groups)
+    assert verdict.holds is None
+    assert verdict.measured == (
+        "mu=0 0.5 ± 0 against 0.5 ± 0; "
+        f"mu=-1 0.3 ± 0 against 0.3 ± 0, undecided: asked is not measured with seed {lacking.seed}"
+    )
+    assert [cell["setting"] for cell in verdict.cells] == ["mu=0"]
+    # As many values, but of other seeds.
+    del groups[1].points[2].metrics["m"]
+    assert judge(near, groups).holds is None
+    # A seed of which nothing is known is left out, as everywhere.
+    lacking.metrics.clear()
+    groups[1].points[2].metrics.update(m=0.3, asked=0.3)
+    assert judge(near, groups).holds is True
+    # What holds nowhere does not hold, whatever is missing.
+    groups[0].points[0].metrics["asked"] = float("nan")
+    assert judge(level(within=0.01, of="asked", where={"mu": 0}), groups).holds is None
+    for point in groups[1].points:
+        point.metrics.update(m=0.3, asked=0.9)
+    assert judge(near, groups).holds is False
+
+
 def test_nearness_may_be_a_share_of_what_is_asked_for() -> None:
     # .52 is .02 from .5, and 15 % of .5 is .075; .13 is .03 from .1, and 15 % of .1 is less than .02.
     groups = over_mu(0.52, 0.13)

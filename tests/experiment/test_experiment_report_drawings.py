@@ -138,6 +138,11 @@ def test_a_set_score_or_feature_that_was_not_measured_is_said_to_be_missing(resu
         draw(results, Figure("score_histogram", metric=metric))
 
 
+def test_independence_is_called_by_its_name():
+    found = quantity("independence/projector/independence/nhsic", [])
+    assert found.label == "independence projector independence: normalised HSIC"
+
+
 def test_a_collapsed_model_has_no_spectrum(results):
     def collapse(content):
         found = content["details"]["projector"]

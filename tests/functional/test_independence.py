@@ -47,6 +47,14 @@ def test_bandwidth_is_the_lower_median_of_the_distances_that_are_not_zero(x):
             assert math.isnan(found)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_hsic_does_not_depend_on_the_scale_of_a_feature(scale):
+    x = torch.tensor([[0.0, 1.0, 0.0, 2.0], [1.0, 2.0, 3.0, 5.0]]).T
+    scaled = x * torch.tensor([scale, 1.0])
+    found = normalized_hsic(scaled, median_bandwidth(scaled))
+    torch.testing.assert_close(found, normalized_hsic(x, median_bandwidth(x)))
+
+
 @pytest.mark.parametrize("block_numbers", [1, 50, 1 << 24])
 @settings(max_examples=30)
 @given(x=features)

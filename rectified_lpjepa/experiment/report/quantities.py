@@ -15,7 +15,7 @@ _LAST = {  # last part of a metric's name: what people call it, and its unit
     "l1": ("ℓ1 sparsity (‖z‖₁/‖z‖₂)²/D", ""),
     "auroc": ("AUROC", ""),
     "aupr": ("AUPR", ""),
-    "hsic": ("normalised HSIC", ""),
+    "nhsic": ("normalised HSIC", ""),
     "loss": ("loss", ""),
     "rdmreg": ("RDMReg", ""),
     "invariance": ("invariance", ""),
