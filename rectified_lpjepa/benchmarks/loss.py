@@ -24,8 +24,8 @@ DISTANCE_BASELINE = (
 )
 OBJECTIVE_BASELINE = (
     "the same distance with new directions and, for each view, a new target sample (p = 2, μ = 0) each step, plus the "
-    "mean squared difference of the views; controlled: ours with axes and with eigenvectors of the lower half among the "
-    "directions, as in our own recipes"
+    "mean squared difference of the views; controlled: ours with axes and with eigenvectors of the lower half among "
+    "the directions, as in our own recipes"
 )
 
 
@@ -37,7 +37,13 @@ class Size(NamedTuple):
     directions: int
 
 
-CPU_SIZES = (Size(256, 512, 1024), Size(256, 512, 8192), Size(1024, 512, 8192), Size(128, 2048, 8192), Size(2048, 2048, 4096))
+CPU_SIZES = (
+    Size(256, 512, 1024),
+    Size(256, 512, 8192),
+    Size(1024, 512, 8192),
+    Size(128, 2048, 8192),
+    Size(2048, 2048, 4096),
+)
 CUDA_SIZES = (*CPU_SIZES, Size(1024, 2048, 8192))
 VIEWS = 2
 Side = Callable[["Inputs"], None]
@@ -151,7 +157,11 @@ def _distance_row(size: Size, repeats: int, device: torch.device) -> dict[str, C
 
 
 def _objective_row(size: Size, repeats: int, device: torch.device) -> dict[str, Cell]:
-    sides = {"baseline": objective_baseline, "ours": objective_ours, "controlled": objective_controlled}
+    sides: dict[str, Side] = {
+        "baseline": objective_baseline,
+        "ours": objective_ours,
+        "controlled": objective_controlled,
+    }
     timings = _time(sides, size, repeats, device)
     return {
         "B, D, N": ", ".join(map(str, size)),

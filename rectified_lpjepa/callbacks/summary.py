@@ -102,9 +102,11 @@ class RunSummary(pl.Callback):
         if "train/loss" in metrics:
             self._losses.append(metrics["train/loss"])
         share = trainer.global_step / trainer.estimated_stepping_batches
-        if share >= 1 or not trainer.is_global_zero:  # what there is to say of the end is said with the result
+        # What there is to say of the end is said with the result.
+        if share >= 1 or trainer.should_stop or not trainer.is_global_zero:
             return
-        noticed = remarks(metrics if share >= _SETTLED else {}, self._losses)
+        is_validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        noticed = remarks(metrics if is_validated and share >= _SETTLED else {}, self._losses)
         new = [one for one in noticed if one.severity == "warning" and one.text not in self._remarked]
         if new:
             self._remarked |= {one.text for one in new}
@@ -156,11 +158,13 @@ class RunSummary(pl.Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self._elapsed()}
+        return {"seconds": self._elapsed(), "losses": self._losses, "remarked": sorted(self._remarked)}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds = state_dict["seconds"]
+        self._losses = list(state_dict["losses"])
+        self._remarked = set(state_dict["remarked"])
 
 
 def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:

@@ -40,6 +40,25 @@ class ClassMatching(NamedTuple):
         return replace(features.rows(known), labels=labels[known])
 
 
+def check_class_names(class_names: Mapping[str, str], others: Mapping[str, TwoViewDataModule]) -> None:
+    """Refuse other names for folders that there are not.
+
+    Args:
+        class_names: what a folder is called in the subject's data.
+        others: the data sets whose folders they are, by name.
+
+    Raises:
+        ValueError: a name is that of no folder.
+    """
+    folders = {class_ for data in others.values() if isinstance(data, ImageFolderDataModule) for class_ in data.classes}
+    strange = [name for name in class_names if name not in folders]
+    if strange:
+        raise ValueError(
+            f"`class_names` speaks of {', '.join(map(repr, strange[:5]))}, and no folder of "
+            f"{', '.join(others) or 'a set'} has this name. HINT: its keys are the names of the folders, its values those of the subject's data."
+        )
+
+
 def match_classes(
     own: TwoViewDataModule, other: TwoViewDataModule, name: str, class_names: Mapping[str, str]
 ) -> ClassMatching:

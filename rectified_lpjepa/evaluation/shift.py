@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rectified_lpjepa.data.corruptions import CORRUPTIONS, check_corruption, corrupt
 from rectified_lpjepa.evaluation.altered import altered_features
-from rectified_lpjepa.evaluation.class_matching import match_classes
+from rectified_lpjepa.evaluation.class_matching import check_class_names, match_classes
 from rectified_lpjepa.evaluation.features import Evaluation, FeatureSet, Subject
 from rectified_lpjepa.evaluation.logistic_probe import LogisticProbe, fit_probes
 from rectified_lpjepa.evaluation.other_sets import open_sets
@@ -56,13 +56,14 @@ def shift(
 
     Raises:
         ValueError: an unknown corruption or severity; two sets have one name; the classes of a set cannot be matched,
-            or none is in common.
+            or none is in common; or ``class_names`` speaks of folders that no set has.
     """
     conditions = {corruption: [_condition(corruption, one) for one in severities] for corruption in corruptions}
     for corruption, severity in itertools.product(corruptions, severities):
         check_corruption(corruption, severity)
     every_condition = list(itertools.chain(*conditions.values()))
     others = open_sets(subject, against, taken=[_CLEAN, _CORRUPTED, *corruptions, *every_condition])
+    check_class_names(class_names, others)
     train, test = subject.features("train"), subject.features("test")
     probes, how_fitted = fit_probes(train, test, subject.device)
     classes = torch.arange(train.num_classes or 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,6 +38,7 @@ from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.models import Model
 
 _HASH_LENGTH = 16  # hexadecimal digits of hashes in the names of files
+_LEFT = 24 * 60 * 60  # seconds without a change after which nobody writes a temporary file any more
 
 
 class ModelSubject:
@@ -127,6 +129,8 @@ class ModelSubject:
 
     def _extracted(self, data: TwoViewDataModule, loader: Callable[[TwoViewDataModule], DataLoader[Batch]]) -> Path:
         """Compute features, and return the file that holds them: a new one, as others may evaluate the same model."""
+        if is_first():
+            _remove_leftovers(self.folder)
         path = self.folder / f".{uuid.uuid4().hex}.npz"
         extract(self._extractor, data, loader, path, self._devices)
         return Path(said_by_first(str(path)))
@@ -156,6 +160,13 @@ class ModelSubject:
         data = self._source.open(name, image_size=self.model.image_size, seed=self.seed)
         self.opened[name] = fingerprint(data)
         return data
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed evaluations were writing: their files have names that no other writes again."""
+    for path in folder.glob(".*.npz*"):
+        if time.time() - path.stat().st_mtime > _LEFT:
+            path.unlink(missing_ok=True)
 
 
 def _views_loader(data: TwoViewDataModule, *, split: Split, samples: int, draw: int) -> Any:

@@ -117,6 +117,8 @@ def _levels(condition: Condition, groups: Sequence[Group]) -> tuple[list[Compari
         text = f"{group.label} {_mean(group, condition.metric)}"
         others: list[float] = []
         if condition.of is not None:
+            if not group.measured(condition.of):  # a method without a target, say, is not what the condition is about
+                continue
             text += f" against {_mean(group, condition.of)}"
             if lacking := _unpaired(group, condition.metric, condition.of):
                 comparisons.append(Comparison(None, f"{text}, undecided: {lacking}", is_incomplete=True))

@@ -51,6 +51,13 @@ def test_a_loss_that_rises_is_said_at_once(tmp_path: Path, capsys: pytest.Captur
     assert "HINT: half of `model.optimizer.lr`" in printed
 
 
+def test_what_was_said_is_remembered_where_a_run_goes_on() -> None:
+    stopped, further = RunSummary(), RunSummary()
+    stopped._losses, stopped._remarked = [3.0, 1.0], {"spoilt", "lost"}
+    further.load_state_dict(stopped.state_dict())
+    assert (further._losses, further._remarked) == ([3.0, 1.0], {"spoilt", "lost"})
+
+
 def test_a_good_run_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quiet_trainer(tmp_path, [RunSummary()], max_epochs=2).fit(tiny_model(), digits())
     assert HEADLINE not in capsys.readouterr().out

@@ -172,6 +172,8 @@ def test_classes_of_other_names_are_matched_by_a_mapping(own: ImageFolderDataMod
     assert parsed.class_names == names
     without = shift(subject, [str(tmp_path / "objects")], corruptions=[])
     assert without.protocol["sets"]["objects"]["unknown_classes"] == ["crimson", "scarlet", "stripes"]
+    with pytest.raises(ValueError, match="`class_names` speaks of 'scarlett', and no folder of objects has this name"):
+        shift(subject, [str(tmp_path / "objects")], corruptions=[], class_names={"scarlett": "red"})
 
 
 def test_the_probe_chooses_among_the_classes_in_common(own: ImageFolderDataModule, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,17 @@ def test_features_are_the_models_of_the_runs_own_samples(subject: ModelSubject, 
     assert (subject.rectified, subject.seed, subject.model.step) == (True, 3, 2)
     assert float(subject.law.p) == 1.0
     assert subject.data.seed == 3
+
+
+def test_what_a_killed_evaluation_was_writing_is_removed_after_a_day(subject: ModelSubject) -> None:
+    subject.folder.mkdir(parents=True)
+    left, young = (subject.folder / name for name in (".0123.npz", "..4567.0.part.npz"))
+    for path in (left, young):
+        path.write_bytes(b"")
+    os.utime(left, (0, 0))
+    subject.features("test")
+    assert not left.exists()
+    assert young.exists()
 
 
 def test_features_are_computed_once_and_a_damaged_file_is_made_anew(

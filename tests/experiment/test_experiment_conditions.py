@@ -73,6 +73,15 @@ def test_nearness_to_another_metric() -> None:
     assert judge(level(within=0.1, of="other"), [group]).measured == "other is not measured"
 
 
+def test_a_setting_that_never_has_the_other_metric_is_not_what_a_condition_is_about() -> None:
+    groups = over_mu(0.5, 0.3)
+    for point in groups[0].points:
+        point.metrics["asked"] = 0.5
+    verdict = judge(level(within=0.1, of="asked"), groups)
+    assert verdict.holds is True
+    assert verdict.measured == "mu=0 0.5 ± 0 against 0.5 ± 0"
+
+
 def test_a_setting_in_which_a_seed_lacks_a_value_is_undecided() -> None:
     groups = over_mu(0.5, 0.3)
     for group in groups:
