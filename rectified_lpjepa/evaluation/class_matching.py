@@ -55,8 +55,8 @@ def check_class_names(class_names: Mapping[str, str], others: Mapping[str, TwoVi
     if strange:
         raise ValueError(
             f"`class_names` speaks of {', '.join(map(repr, strange[:5]))}, and no folder of "
-            f"{', '.join(others) or 'a set'} has this name. HINT: its keys are the names of the folders, its values those "
-            "of the subject's data."
+            f"{', '.join(others) or 'a set'} has this name. HINT: its keys are the names of the folders, its values "
+            "those of the subject's data."
         )
 
 
