@@ -45,7 +45,7 @@ def test_bash_completes_commands_options_choices_and_files(tmp_path: Path) -> No
         f"{PROGRAM} fit --data.root con": {"configs"},
         f"{PROGRAM} fit --config configs/digits.yaml --data.down": {"--data.download"},
         f"{PROGRAM} sweep ": {"run", "status", "collect", "point"},
-        f"{PROGRAM} sweep run configs/sweeps/digits": {"configs/sweeps/digits_mu.yaml"},
+        f"{PROGRAM} sweep run configs/sweeps/digits_m": {"configs/sweeps/digits_mu.yaml"},
         f"{PROGRAM} sweep run --launcher s": {"slurm"},
         f"{PROGRAM} experiment run 02 --profile c": {"cpu"},
         f"{PROGRAM} evaluate li": {"linear"},

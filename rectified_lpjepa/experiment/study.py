@@ -28,7 +28,8 @@ from rectified_lpjepa.sweep.status import Status, count
 
 FILE = "experiment.json"
 """What is found, in the folder of a profile."""
-_LEARNT = ("train/probe_encoder/top1", "train/probe_projector/top1")
+LEARNT = ("train/probe_encoder/top1", "train/probe_projector/top1")
+"""Accuracies in training whose means over all epochs are metrics of a run, too: ``epochs_mean/<name>``."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ class Findings:
 
 def _epochs_means(run_dir: Path) -> dict[str, float]:
     """Give the mean over all epochs of accuracies in training: the higher, the faster a run has learnt."""
-    logged = {name: logged_values(run_dir, name) for name in _LEARNT}
+    logged = {name: logged_values(run_dir, name) for name in LEARNT}
     return {f"epochs_mean/{name}": fmean(values) for name, values in logged.items() if values}
 
 

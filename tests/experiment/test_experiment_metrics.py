@@ -27,6 +27,7 @@ from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.experiment.datasets import make_datasets
 from rectified_lpjepa.experiment.file import Experiment, Profile, listed, read_experiment
+from rectified_lpjepa.experiment.study import LEARNT
 
 FILES = listed(Path(__file__).parents[2] / "experiments")
 SAMPLES, DIM = 300, 16
@@ -94,7 +95,8 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     trainer = quiet_trainer(path, [RunSummary(), RunCost()], limit_val_batches=1)
     trainer.fit(tiny_model(), digits())
     result = json.loads((path / "result.json").read_text())
-    return {*result["metrics"], *(f"cost/{name}" for name in result["cost"])}
+    learnt = (f"epochs_mean/{name}" for name in LEARNT if name in result["metrics"])
+    return {*result["metrics"], *(f"cost/{name}" for name in result["cost"]), *learnt}
 
 
 @cache
