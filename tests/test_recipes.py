@@ -64,7 +64,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(given: str, nearest: st
 def test_what_is_like_nothing_gets_no_hint() -> None:
     with pytest.raises(FileNotFoundError) as refused:
         find_sweep("qqq")
-    assert str(refused.value).endswith("The recipes are sweeps/cifar100_baselines, sweeps/digits_mu, sweeps/digits_sparsity.")
+    assert str(refused.value).endswith(
+        "The recipes are sweeps/cifar100_baselines, sweeps/digits_mu, sweeps/digits_sparsity."
+    )
 
 
 def test_a_run_is_the_same_by_name_and_by_path(monkeypatch: pytest.MonkeyPatch) -> None:
