@@ -198,12 +198,10 @@ def test_what_is_no_checkpoint_of_a_model_is_refused(save: Save, tmp_path: Path)
 
 
 def test_onnx_without_its_packages_is_an_error_that_says_so(
-    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
 ) -> None:
     monkeypatch.setattr(onnx_model, "find_spec", lambda name: None if name == "onnxscript" else object())
-    with pytest.raises(SystemExit):
-        main(["export", "--checkpoint", str(save()), "--out", str(tmp_path / "out"), "--onnx"])
-    error = capsys.readouterr().err
+    error = refusal("export", "--checkpoint", str(save()), "--out", str(tmp_path / "out"), "--onnx")
     assert "onnxscript cannot be imported" in error
     assert "pip install 'rectified-lpjepa[onnx]'" in error
     assert not (tmp_path / "out").exists()
