@@ -98,7 +98,7 @@ def check(arguments: list[str]) -> None:
     elif command == "experiment":
         given = parse_experiment(options)
         if given.command != "list":
-            Study.open(given.name, given.profile, given.root, dict(given.set or []))
+            assert Study.open(given.name, given.profile, given.root, dict(given.set or [])).load()
     elif command == "doctor":
         _, rest = doctor_parser().parse_known_args(options)
         assert not rest or read_training(rest, {})

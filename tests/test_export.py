@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from compilation import trace_alone
 from safetensors.torch import load_file
 from tiny_jepa import CLASSES, DIM, TINY_RESNET, quiet_trainer, tiny_model
-from torch import nn
 
 from rectified_lpjepa.export import export, onnx_model
 from rectified_lpjepa.jepa import RectifiedLpJEPA
@@ -119,14 +119,7 @@ def test_a_model_that_was_compiled_in_training_exports_the_same(
     save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(save(), tmp_path / "plain")
-    compile_ = nn.Module.compile
-    compiled = []
-
-    def traced(module: nn.Module) -> None:  # the graph is run as it is, which takes no C++ compiler
-        compiled.append(module)
-        compile_(module, backend="eager")
-
-    monkeypatch.setattr(nn.Module, "compile", traced)
+    compiled = trace_alone(monkeypatch)
     export(save(compile=True), tmp_path / "compiled")
     for name in ("model.safetensors", "projector.safetensors", "config.json"):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "compiled" / name).read_bytes()

@@ -121,7 +121,7 @@ def test_training_crops_are_torchvisions_of_the_keyed_boxes(tree: Path) -> None:
     assert views.images.dtype == torch.float32
 
 
-def test_workers_and_processes_change_nothing(tree: Path) -> None:
+def test_workers_change_nothing(tree: Path) -> None:
     alone = list(folder_module(tree).train_dataloader())
     helped = list(folder_module(tree, num_workers=2).train_dataloader())
     for one, other in zip(alone, helped, strict=True):
