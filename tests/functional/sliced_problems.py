@@ -1,6 +1,7 @@
 """Features and directions, and the sliced Wasserstein distance to a target as its equation says."""
 
 import torch
+from hypothesis import strategies as st
 
 from rectified_lpjepa.functional import random_directions
 
@@ -24,6 +25,17 @@ def draw_without_target(views=2, batch=12, dim=5, num=9, *, per_view=False, seed
     generator = torch.Generator().manual_seed(seed)
     z = 1.5 * torch.randn(views, batch, dim, generator=generator, dtype=dtype) + 0.3
     return z, _directions(z, num, per_view, generator)
+
+
+problems_without_target = st.builds(
+    draw_without_target,
+    views=st.integers(1, 3),
+    batch=st.integers(1, 9),
+    dim=st.integers(1, 6),
+    num=st.integers(1, 12),
+    per_view=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
 
 
 def _directions(z, num, per_view, generator):

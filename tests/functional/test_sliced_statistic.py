@@ -2,8 +2,7 @@ import pytest
 import torch
 from gradients import value_and_gradient
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from sliced_problems import draw_without_target
+from sliced_problems import draw_without_target, problems_without_target
 
 from rectified_lpjepa.functional.sliced_statistic import mean_over_directions
 
@@ -20,16 +19,9 @@ def plain_fourth_moment(z, directions):
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    views=st.integers(1, 3),
-    batch=st.integers(1, 9),
-    dim=st.integers(1, 6),
-    num=st.integers(1, 12),
-    per_view=st.booleans(),
-    seed=st.integers(0, 2**31),
-)
-def test_equals_autograd_of_the_plain_mean(views, batch, dim, num, per_view, seed):
-    z, directions = draw_without_target(views, batch, dim, num, per_view=per_view, seed=seed)
+@given(problem=problems_without_target)
+def test_equals_autograd_of_the_plain_mean(problem):
+    z, directions = problem
     found = value_and_gradient(mean_over_directions, z, directions, fourth_moment_)
     expected = value_and_gradient(plain_fourth_moment, z, directions)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)

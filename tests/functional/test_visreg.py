@@ -6,8 +6,7 @@ import scipy.stats
 import torch
 from gradients import value_and_gradient
 from hypothesis import given, settings
-from hypothesis import strategies as st
-from sliced_problems import draw_without_target
+from sliced_problems import draw_without_target, problems_without_target
 
 from rectified_lpjepa.functional import random_directions
 from rectified_lpjepa.functional.visreg import sliced_wasserstein_to_normal, standardize
@@ -21,15 +20,9 @@ def plain_distance(z, directions):
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    views=st.integers(1, 3),
-    batch=st.integers(1, 9),
-    dim=st.integers(1, 6),
-    per_view=st.booleans(),
-    seed=st.integers(0, 2**31),
-)
-def test_distance_equals_the_equation(views, batch, dim, per_view, seed):
-    z, directions = draw_without_target(views, batch, dim, per_view=per_view, seed=seed)
+@given(problem=problems_without_target)
+def test_distance_equals_the_equation(problem):
+    z, directions = problem
     found = value_and_gradient(sliced_wasserstein_to_normal, z, directions)
     torch.testing.assert_close(found, value_and_gradient(plain_distance, z, directions), rtol=1e-10, atol=1e-13)
 
