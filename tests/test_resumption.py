@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,14 +53,12 @@ def train(path: Path, *stops: Callback, saves: RunCheckpoint | None = None, **ar
     trainer = quiet_trainer(path, callbacks, **(settings | arguments))
     model = tiny_model(optimizer=Optimizer("adamw", lr=0.08, probe_lr=0.8, warmup_epochs=0))
     handler = signal.getsignal(signal.SIGTERM)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"The '\w+' does not have many workers")
-        try:
-            trainer.fit(model, digits(), ckpt_path=str(last) if last.exists() else None, weights_only=True)
-        except SystemExit:
-            return False
-        finally:
-            assert signal.getsignal(signal.SIGTERM) is handler
+    try:
+        trainer.fit(model, digits(), ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    except SystemExit:
+        return False
+    finally:
+        assert signal.getsignal(signal.SIGTERM) is handler
     return True
 
 

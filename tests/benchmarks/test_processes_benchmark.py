@@ -1,3 +1,5 @@
+"""The sides of the benchmark of processes compute the same, and send what the tables say."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""The figures of a run can be read, and agree with SciPy's law."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Images in class folders against torchvision's ImageFolder, and what is said of folders that are not right."""
+
 import multiprocessing
 import os
 import re

@@ -1,3 +1,5 @@
+"""Data in an .npz file: what is read, what tells one content from another, and what is refused."""
+
 import re
 import shutil
 import zipfile

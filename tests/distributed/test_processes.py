@@ -1,3 +1,5 @@
+"""What tests of several processes stand on: a process that fails in any way fails the test."""
+
 import pytest
 import torch
 from misbehaving import misbehave

@@ -1,3 +1,5 @@
+"""Features beside the laws that are fitted to them or asked of them, against SciPy."""
+
 import json
 import math
 

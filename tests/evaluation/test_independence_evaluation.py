@@ -1,3 +1,5 @@
+"""How far features are from independence: closed forms of normal features, and scikit-learn."""
+
 import math
 
 import pytest

@@ -179,7 +179,7 @@ def test_other_data_are_given_the_models_size_and_channels(subject: ModelSubject
     assert {path.name.split("-")[0] for path in subject.folder.iterdir()} == {"colours"}
 
 
-def test_channels() -> None:
+def test_colours_become_grey_and_grey_images_colours() -> None:
     colours = torch.rand(2, 3, 3, 4, 4)
     grey = with_channels(colours, 1)
     weights = torch.tensor([0.2989, 0.587, 0.114])

@@ -1,3 +1,5 @@
+"""Which points, titles and texts the figures of an experiment's file get."""
+
 import json
 from contextlib import contextmanager
 

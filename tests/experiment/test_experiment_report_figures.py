@@ -1,3 +1,5 @@
+"""The figures of a report can be read, and show the numbers that they are given."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""What tests of functions that use several threads ask for."""
+
 import pytest
 
 from rectified_lpjepa.benchmarks import measure

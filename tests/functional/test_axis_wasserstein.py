@@ -1,3 +1,5 @@
+"""The distance of single features to the quantiles of their law, against its equation."""
+
 import numpy as np
 import pytest
 import torch

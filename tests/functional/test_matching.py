@@ -1,3 +1,5 @@
+"""Values matched to targets of their rank, against a loop over NumPy sorts."""
+
 import numpy as np
 import pytest
 import torch

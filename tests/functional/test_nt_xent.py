@@ -1,3 +1,5 @@
+"""NT-Xent against its equation in loops, and against SimCLR's cross-entropy for two views."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""A law as a few equally likely values, against SciPy's quantiles and integrals."""
+
 from itertools import pairwise
 
 import numpy as np

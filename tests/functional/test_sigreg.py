@@ -1,3 +1,5 @@
+"""SIGReg against its equation, an adaptive integral, and a closed form over the whole line."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The mean of a statistic over directions: value and gradient against autograd of the plain mean."""
+
 import pytest
 import torch
 from gradients import value_and_gradient

@@ -1,3 +1,5 @@
+"""The sliced Wasserstein distance against optimal transport, closed forms, and its equation."""
+
 import numpy as np
 import ot
 import pytest

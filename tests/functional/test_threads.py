@@ -1,3 +1,5 @@
+"""A map over threads: order, errors, and the settings that it leaves as they were."""
+
 import threading
 
 import pytest

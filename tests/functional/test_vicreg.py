@@ -1,3 +1,5 @@
+"""VICReg's variance and covariance terms, against NumPy."""
+
 import itertools
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""VISReg's distance and standardised features, against SciPy."""
+
 import math
 
 import numpy as np

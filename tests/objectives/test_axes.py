@@ -1,3 +1,5 @@
+"""The axis term of RDMReg, against its equation."""
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+"""RDMReg against equations 14 to 16 of arXiv 2602.01456, written out in loops."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The target of an objective: its parameters in effect, and draws that follow its law."""
+
 import math
 
 import pytest
