@@ -146,7 +146,7 @@ def test_processes_exchange_features_and_gradients_and_a_look_in_logged_steps(tm
 
 
 CONFIG = """
-trainer: {max_epochs: 2, accelerator: cpu, devices: 2, log_every_n_steps: 4}
+trainer: {max_epochs: 2, accelerator: cpu, devices: 2}
 model:
   objective: {class_path: RDMReg, init_args: {directions: {num: 16}}}
   backbone: {name: resnet18, kwargs: {layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}}
@@ -163,16 +163,17 @@ def train_one_of(rank: int, world_size: int, path: Path, signalled: int, at: str
     place = {"step": (RunSummary, "on_train_batch_start"), "validation": (RunSummary, "on_validation_epoch_end")}[at]
 
     def terminate(self: RunSummary, trainer: Trainer, *arguments: Any) -> None:
-        if rank == signalled and not trainer.sanity_checking and trainer.global_step in (5, 44):
+        if rank == signalled and not trainer.sanity_checking and trainer.global_step in (5, STEPS):
             signal.raise_signal(signal.SIGTERM)
 
+    lengths = [f"--trainer.limit_train_batches={STEPS}", f"--trainer.log_every_n_steps={EVERY}"]
     with mock.patch.object(*place, terminate), redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit) as end:
-        main(["fit", "--config", str(path / "config.yaml"), "--run.dir", str(path / "run")])
+        main(["fit", "--config", str(path / "config.yaml"), "--run.dir", str(path / "run"), *lengths])
     return end.value.code, printed.getvalue()
 
 
 @pytest.mark.parametrize("signalled", [0, 1])
-@pytest.mark.parametrize(("at", "step"), [("step", 8), ("validation", 44)])
+@pytest.mark.parametrize(("at", "step"), [("step", 8), ("validation", STEPS)])
 def test_sigterm_to_one_process_ends_all_in_the_same_place(tmp_path: Path, signalled: int, at: str, step: int) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
     (code, printed), (other_code, _) = run_processes(train_one_of, 2, tmp_path, signalled, at, timeout=60)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.pytorch.utilities import rank_zero_only
 
 # Processes are forked from a server that has imported the slow packages once, and nothing else.
@@ -74,7 +75,9 @@ def become_one_of(rank: int, world_size: int) -> None:
     variables |= {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
     os.environ |= {name: str(value) for name, value in variables.items()}
     rank_zero_only.rank = rank  # read when Lightning was imported, before this process was one of several
-    warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)  # Lightning's, with PyTorch's
+    # Lightning calls older names of torch and jsonargparse.
+    warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)
+    warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
     warnings.filterwarnings("ignore", r"The '\w+' does not have many workers")
     # On the CPU the gradients of 1 × 1 convolutions come in another layout than their weights' channels_last.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
