@@ -7,14 +7,12 @@ image, F encoder features, D projector's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
@@ -22,37 +20,23 @@ from rectified_lpjepa.data.batches import Views
 from rectified_lpjepa.distributed import AllGatherDDPStrategy, current_shard, mean_over_processes
 from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.functional.randomness import keyed_seed
+from rectified_lpjepa.hyperparameters import plain_hyperparameters
 from rectified_lpjepa.log_interval import is_logged_step, will_be_logged_step
-from rectified_lpjepa.metrics import FeatureStatistics, RunningMeans, predicted_statistics
-from rectified_lpjepa.networks import Backbone, Projector, Rectifier, rectify
+from rectified_lpjepa.metrics import EvaluatedFeatures, RunningMeans
+from rectified_lpjepa.networks import (
+    VIEW_PASSES,
+    Backbone,
+    Features,
+    Projector,
+    Rectifier,
+    ViewPasses,
+    features_of_views,
+    rectify,
+)
 from rectified_lpjepa.objectives import Objective
 from rectified_lpjepa.optim import Optimizer
-from rectified_lpjepa.probe import LinearProbe
+from rectified_lpjepa.probe import OnlineProbes
 from rectified_lpjepa.trainer_checks import check_processes, check_trainer
-
-_SAMPLED_ROWS = 4096
-
-
-def _class_path(thing: object) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
-
-
-def _with_lists(value: Any) -> Any:
-    """Make lists of tuples at any depth: checkpoints hold numbers, strings, lists and dicts alone."""
-    if isinstance(value, dict):
-        return {key: _with_lists(part) for key, part in value.items()}
-    return [_with_lists(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-class Features(NamedTuple):
-    """What the model says of a batch of images."""
-
-    encoder: Tensor
-    """Output of the backbone, (B, F)."""
-    preactivations: Tensor
-    """Output of the projector before the rectifier, (B, D)."""
-    projector: Tensor
-    """The same behind the rectifier, (B, D): the features z on which the objective acts."""
 
 
 class RectifiedLpJEPA(LightningModule):
@@ -98,7 +82,7 @@ class RectifiedLpJEPA(LightningModule):
         projector: Projector = Projector(),
         rectifier: Rectifier = "relu",
         optimizer: Optimizer = Optimizer(),
-        view_passes: Literal["each", "joint"] = "each",
+        view_passes: ViewPasses = "each",
         num_classes: int | None = None,
         image_size: int = 32,
         local_size: int | None = None,
@@ -110,28 +94,25 @@ class RectifiedLpJEPA(LightningModule):
         compile: bool = False,  # noqa: A002 - as in torch.compile and nn.Module.compile
     ) -> None:
         super().__init__()
-        if view_passes not in ("each", "joint"):
-            raise ValueError(f"There are no view_passes {view_passes!r}. Choose one of each, joint.")
+        if view_passes not in VIEW_PASSES:
+            raise ValueError(f"There are no view_passes {view_passes!r}. Choose one of {', '.join(VIEW_PASSES)}.")
         # Of NumPy's numbers, too, a checkpoint could not be read without running code.
         mean, std = [float(value) for value in mean], [float(value) for value in std]
-        hyperparameters = _with_lists(
-            {
-                "_instantiator": "lightning.pytorch.cli.instantiate_module",
-                "objective": {"class_path": _class_path(objective), "init_args": objective.init_args},
-                "backbone": asdict(backbone),
-                "projector": asdict(projector),
-                "rectifier": rectifier,
-                "optimizer": asdict(optimizer),
-                "view_passes": view_passes,
-                "num_classes": num_classes,
-                "image_size": image_size,
-                "local_size": local_size,
-                "in_channels": in_channels,
-                "mean": mean,
-                "std": std,
-                "batch_size": batch_size,
-                "seed": seed,
-            }
+        hyperparameters = plain_hyperparameters(
+            objective=objective,
+            backbone=backbone,
+            projector=projector,
+            rectifier=rectifier,
+            optimizer=optimizer,
+            view_passes=view_passes,
+            num_classes=num_classes,
+            image_size=image_size,
+            local_size=local_size,
+            in_channels=in_channels,
+            mean=mean,
+            std=std,
+            batch_size=batch_size,
+            seed=seed,
         )
         self.save_hyperparameters(hyperparameters, logger=False)
         self.objective = objective
@@ -146,31 +127,21 @@ class RectifiedLpJEPA(LightningModule):
             torch.manual_seed(keyed_seed(seed, "weights"))
             self.backbone = backbone.build(image_size, in_channels, local_size).to(memory_format=torch.channels_last)
             self.projector = projector.build(self.backbone.num_features)
-            self.probes = nn.ModuleDict()
-            if num_classes is not None:
-                self.probes["encoder"] = LinearProbe(self.backbone.num_features, num_classes)
-                self.probes["projector"] = LinearProbe(projector.out_dim, num_classes)
+            widths = {"encoder": self.backbone.num_features, "projector": projector.out_dim}
+            self.probes = OnlineProbes({} if num_classes is None else widths, num_classes or 0)
         if compile:
             self.backbone.compile()
             self.projector.compile()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.train_means = RunningMeans()
-        self.feature_statistics = FeatureStatistics(projector.out_dim)
-        self._projector_dim = projector.out_dim
-        self._samples: list[Tensor] = []
-        self._sampled: Tensor | None = None
-        self._predicted: dict[int, dict[str, float]] = {}
+        self.val_means = RunningMeans()
+        self.evaluated = EvaluatedFeatures(projector.out_dim, self.law)
 
     @property
     def law(self) -> Law | None:
         """The distribution that each projector feature is asked to follow; None if it is asked for none."""
         return self.objective.law
-
-    def _named_probes(self) -> Iterator[tuple[str, LinearProbe]]:
-        for name, probe in self.probes.items():
-            assert isinstance(probe, LinearProbe)
-            yield name, probe
 
     @override
     def forward(self, images: Tensor) -> Features:
@@ -190,17 +161,11 @@ class RectifiedLpJEPA(LightningModule):
             The features of the global views, (V, B, F) and (V, B, D), which the probes learn on; and the projector's
             of the global views and, after them, of the local crops, (V + L, B, D), on which the objective acts.
         """
-        features = self._features_of_views(batch.images)
+        features = features_of_views(self, batch.images, self.view_passes)
         if batch.local is None:
             return features, features.projector
-        return features, torch.cat((features.projector, self._features_of_views(batch.local).projector))
-
-    def _features_of_views(self, views_VBCSS: Tensor) -> Features:
-        if self.view_passes == "each":
-            passes = [self(images) for images in views_VBCSS]
-            return Features(*(torch.stack(parts) for parts in zip(*passes, strict=True)))
-        joint = self(views_VBCSS.flatten(0, 1))
-        return Features(*(part.unflatten(0, views_VBCSS.shape[:2]) for part in joint))
+        local = features_of_views(self, batch.local, self.view_passes)
+        return features, torch.cat((features.projector, local.projector))
 
     # ------------------------------------------------------------------------------------------------ training
 
@@ -239,16 +204,10 @@ class RectifiedLpJEPA(LightningModule):
             global_views=len(batch.images),
         )
 
-        loss = output.loss
-        terms = {"loss": loss.detach(), **output.parts}
-        accuracies: dict[str, Tensor] = {}
-        for name, probe in self._named_probes():
-            logits_VBC = probe(getattr(features, name))
-            cross_entropy = probe.loss(logits_VBC, batch.labels)
-            loss = loss + cross_entropy
-            terms[f"probe_{name}"] = cross_entropy.detach()
-            measured = probe.accuracies(logits_VBC, batch.labels)
-            accuracies |= {f"probe_{name}/{key}": value for key, value in measured.items()}
+        losses, accuracies = self.probes.measure(features._asdict(), batch.labels)
+        loss = sum(losses.values(), start=output.loss)
+        terms = {"loss": output.loss.detach(), **output.parts}
+        terms |= {name: value.detach() for name, value in losses.items()}
         self.train_means.update(terms | accuracies, weight=len(batch.labels))
         self.train_means.log_once(self, "train")
         if will_be_logged_step(self.trainer, batch_idx):
@@ -291,12 +250,8 @@ class RectifiedLpJEPA(LightningModule):
         return {
             "backbone": self.hparams["backbone"]["name"],
             "parameters": {
-                name: sum(parameter.numel() for parameter in module.parameters())
-                for name, module in (
-                    ("backbone", self.backbone),
-                    ("projector", self.projector),
-                    ("probes", self.probes),
-                )
+                name: sum(parameter.numel() for parameter in self.get_submodule(name).parameters())
+                for name in ("backbone", "projector", "probes")
             },
             **self.objective.description(),
             "optimizer": self.optimizer_settings.name,
@@ -313,57 +268,34 @@ class RectifiedLpJEPA(LightningModule):
 
     @override
     def on_validation_epoch_start(self) -> None:
-        self.feature_statistics.reset()
-        self._samples = []
+        batches = self.trainer.num_test_batches if self.trainer.testing else self.trainer.num_val_batches
+        self.evaluated.start(sum(batches))
+        self.val_means.reset()
 
     @override
     def validation_step(self, batch: Views, batch_idx: int) -> None:
         features = self(batch.images)
-        z_BD = features.projector.float()
-        self.feature_statistics.update(z_BD)
-        # Evenly over the data set, whose order is often that of its classes.
-        batches = self.trainer.num_test_batches if self.trainer.testing else self.trainer.num_val_batches
-        stride = max(1, math.ceil(sum(batches) * len(z_BD) / _SAMPLED_ROWS))
-        self._samples.append(z_BD[::stride])
-        for name, probe in self._named_probes():
-            accuracies = probe.accuracies(probe(getattr(features, name)), batch.labels)
-            probe.val_means.update(accuracies, weight=len(batch.labels))
+        self.evaluated.update(features.projector.float())
+        if self.probes:
+            _, accuracies = self.probes.measure(features._asdict(), batch.labels)
+            self.val_means.update(accuracies, weight=len(batch.labels))
 
     @override
     def on_validation_epoch_end(self) -> None:
-        if self._samples and not self.trainer.sanity_checking:
-            self._sampled = torch.cat(self._samples)[:_SAMPLED_ROWS].cpu()
-        self._samples = []
+        if not self.trainer.sanity_checking:
+            self.evaluated.keep_rows()
         split = "test" if self.trainer.testing else "val"
-        metrics: dict[str, Any] = {}
-        for name, probe in self._named_probes():
-            accuracies = probe.val_means.compute()
-            metrics |= {f"{split}/probe_{name}/{key}": value for key, value in accuracies.items()}
-            probe.val_means.reset()
-        measured = self.feature_statistics.compute()
-        predicted = self._predict_statistics(int(measured.pop("samples")))
-        for key, value in measured.items():
-            name = f"{split}/{'sparsity' if key in ('l0', 'l1') else 'features'}/{key}"
-            metrics[name] = value
-            if key in predicted:
-                metrics[f"{name}_target"] = predicted[key]
+        metrics = (self.val_means.compute() if self.probes else {}) | self.evaluated.compute()
         # They are the same on all processes already; without the flag Lightning would warn that they might not be.
-        self.log_dict(metrics, sync_dist=True)
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, sync_dist=True)
 
     test_step = validation_step
     on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
 
-    def _predict_statistics(self, num_samples: int) -> dict[str, float]:
-        if self.law is None:
-            return {}
-        if num_samples not in self._predicted:
-            self._predicted[num_samples] = predicted_statistics(self.law, self._projector_dim, num_samples)
-        return self._predicted[num_samples]
-
     def validation_features(self) -> Tensor | None:
         """Return up to 4096 rows of this process's z, evenly over the last evaluation: float32 (n, D) on the CPU."""
-        return self._sampled
+        return self.evaluated.rows
 
     @override
     def predict_step(self, batch: Views, batch_idx: int) -> dict[str, Tensor]:

@@ -1,9 +1,11 @@
-"""The linear probe: how well a linear classifier reads labels off frozen features.
+"""Linear probes: how well a linear classifier reads labels off frozen features.
 
 Shape suffixes: V views, B samples, F features, C classes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -124,3 +126,35 @@ class LinearProbe(LightningModule):
         )
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+class OnlineProbes(nn.ModuleDict):
+    """The probes that learn beside a model in training, one on each kind of its features.
+
+    Args:
+        in_dims: width of each kind of features by name; empty where there are no labels.
+        num_classes: number C of classes.
+    """
+
+    def __init__(self, in_dims: Mapping[str, int], num_classes: int) -> None:
+        super().__init__({name: LinearProbe(in_dim, num_classes) for name, in_dim in in_dims.items()})
+
+    def measure(self, features: Mapping[str, Tensor], labels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Compute what the probes are trained by, and how well they do.
+
+        Args:
+            features: (B, F), or (V, B, F) for several views, by the names of the probes and perhaps others.
+            labels: int64 (B,), shared by the views.
+
+        Returns:
+            The losses, ``probe_<name>``, scalars in nats; and the accuracies, ``probe_<name>/top1`` and ``…/top5``.
+        """
+        losses: dict[str, Tensor] = {}
+        accuracies: dict[str, Tensor] = {}
+        for name, probe in self.items():
+            assert isinstance(probe, LinearProbe)
+            logits = probe(features[name])
+            losses[f"probe_{name}"] = probe.loss(logits, labels)
+            measured = probe.accuracies(logits, labels)
+            accuracies |= {f"probe_{name}/{key}": value for key, value in measured.items()}
+        return losses, accuracies

@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch import Trainer
 from tiny_jepa import BATCH, CLASSES, DIM, TINY_RESNET, Recorder, digits, quiet_trainer, state_of_modules, tiny_model
 
-from rectified_lpjepa import jepa
 from rectified_lpjepa.jepa import RectifiedLpJEPA
+from rectified_lpjepa.metrics import evaluated
 from rectified_lpjepa.networks import Backbone, Projector
 from rectified_lpjepa.objectives import Directions, RDMReg, Target
 from rectified_lpjepa.optim import Optimizer
@@ -172,7 +172,7 @@ def test_the_test_split_gets_the_same_numbers_under_its_own_name(finished: Finis
 
 
 def test_validation_features_lie_evenly_over_the_data(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jepa, "_SAMPLED_ROWS", 100)
+    monkeypatch.setattr(evaluated, "_KEPT_ROWS", 100)
     data = digits()
     data.eval_batch_size = 64
     finished.trainer.validate(finished.model, data, verbose=False)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from rectified_lpjepa.networks import Backbone, Projector, rectify
-from rectified_lpjepa.probe import LinearProbe
+from rectified_lpjepa.probe import LinearProbe, OnlineProbes
 
 
 def test_the_loss_is_the_mean_over_views_of_the_cross_entropy():
@@ -144,3 +144,19 @@ def test_offline_it_is_as_good_as_logistic_regression(digits, tmp_path):
 def test_impossible_sizes_are_refused(arguments, name):
     with pytest.raises(ValueError, match=rf"LinearProbe\({name}\) must be at least"):
         LinearProbe(*arguments)
+
+
+def test_probes_beside_a_model_measure_each_on_its_own_features() -> None:
+    probes = OnlineProbes({"encoder": 6, "projector": 4}, num_classes=7)
+    features = {"encoder": torch.randn(2, 5, 6), "projector": torch.randn(2, 5, 4), "preactivations": torch.randn(1)}
+    labels = torch.arange(5)
+    losses, accuracies = probes.measure(features, labels)
+    assert list(losses) == ["probe_encoder", "probe_projector"]
+    for name in ("encoder", "projector"):
+        logits = probes[name](features[name]).double().log_softmax(-1)
+        expected = -logits[:, torch.arange(5), labels].mean()
+        assert losses[f"probe_{name}"].item() == pytest.approx(expected.item(), rel=1e-5)
+        assert accuracies[f"probe_{name}/top1"].item() == pytest.approx(
+            float((logits.argmax(-1) == labels).double().mean())
+        )
+    assert OnlineProbes({}, num_classes=0).measure(features, labels) == ({}, {})

@@ -28,7 +28,8 @@ model:
 data: {class_path: DigitsDataModule, init_args: {batch_size: 32}}
 """
 STEPS = 6
-pytestmark = pytest.mark.timeout(500)  # five starts of Python and what it imports, on a machine that may be busy
+# Five starts of Python and what it imports, on a machine that may be busy.
+pytestmark = [pytest.mark.timeout(500), pytest.mark.long]
 
 
 class Runs(NamedTuple):
