@@ -10,11 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 from jsonargparse import capture_parser
+from training_parser import training_parser
 
 from rectified_lpjepa import main as program
-from rectified_lpjepa.cli import CLI
 from rectified_lpjepa.doctor.command import make_parser as doctor_parser
 from rectified_lpjepa.doctor.training import read_training
 from rectified_lpjepa.evaluation.command import make_parser
@@ -87,7 +86,7 @@ def check(arguments: list[str]) -> None:
     if command in TRAININGS:
         if "--config" not in options:  # the run of the example does not exist, so its configuration is not found
             options += ["--config", "configs/digits.yaml"]
-        _training_parser(command).parse_args([command, *options])
+        training_parser(command).parse_args([command, *options])
     elif command == "sweep":
         file = find_sweep(parse_sweep(options).file)
         assert read_sweep(file).expand(file.parent)
@@ -98,7 +97,7 @@ def check(arguments: list[str]) -> None:
     elif command == "experiment":
         given = parse_experiment(options)
         if given.command != "list":
-            Study.open(given.name, given.profile, given.root, dict(given.set or []))
+            assert Study.open(given.name, given.profile, given.root, dict(given.set or [])).load()
     elif command == "doctor":
         _, rest = doctor_parser().parse_known_args(options)
         assert not rest or read_training(rest, {})
@@ -109,28 +108,6 @@ def check(arguments: list[str]) -> None:
 @lru_cache
 def _evaluation_parser(name: str) -> Any:
     return make_parser(name)
-
-
-class _ParserMadeError(Exception):
-    """There is a parser, which is all that is wanted."""
-
-
-@lru_cache
-def _training_parser(command: str) -> Any:
-    """The parser of a command that trains or validates, which takes a second or more to make."""
-    parsers = []
-
-    def stop(cli: CLI) -> None:
-        parsers.append(cli.parser)
-        raise _ParserMadeError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["rectified-lpjepa"])
-        patch.setattr(CLI, "before_instantiate_classes", stop)
-        with pytest.raises(_ParserMadeError):
-            CLI([command, "--config", str(ROOT / "configs" / "digits.yaml")])
-    parsers[0].exit_on_error = False
-    return parsers[0]
 
 
 def quoted_messages() -> list[str]:

@@ -6,10 +6,10 @@ import inspect
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh_interpreter import run_alone
 from jsonargparse import capture_parser
 
 from rectified_lpjepa.benchmarks.command import benchmark
@@ -23,15 +23,12 @@ from rectified_lpjepa.export.command import parse as parse_export
 from rectified_lpjepa.recipes import find_config
 
 ROOT = Path(__file__).parents[1]
-CODE = (
-    "import sys; from rectified_lpjepa.main import main; main(['completion', {shell!r}]); "
-    "sys.exit(3 if 'torch' in sys.modules else 0)"
-)
 
 
 def script(shell: str) -> str:
-    command = [sys.executable, "-c", CODE.format(shell=shell)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # 3 where torch was imported
+    text, modules = run_alone("completion", shell)
+    assert "torch" not in modules
+    return f"{text}\n"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")

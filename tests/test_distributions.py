@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from gennorm import gennorm
 from scipy import stats
 from scipy.integrate import quad
 
@@ -19,10 +20,6 @@ BOTH = pytest.mark.parametrize("law_class", [GeneralizedGaussian, RectifiedGener
 
 def f64(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
-
-
-def gennorm(p: float, loc: float, scale: float):
-    return stats.gennorm(beta=p, loc=loc, scale=scale * p ** (1 / p))
 
 
 def seeded(seed: int = 7) -> torch.Generator:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from compilation import trace_alone
 from safetensors.torch import load_file
 from tiny_jepa import CLASSES, DIM, TINY_RESNET, quiet_trainer, tiny_model
-from torch import nn
 
 from rectified_lpjepa.export import export, onnx_model
 from rectified_lpjepa.jepa import RectifiedLpJEPA
@@ -119,14 +119,7 @@ def test_a_model_that_was_compiled_in_training_exports_the_same(
     save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export(save(), tmp_path / "plain")
-    compile_ = nn.Module.compile
-    compiled = []
-
-    def traced(module: nn.Module) -> None:  # the graph is run as it is, which takes no C++ compiler
-        compiled.append(module)
-        compile_(module, backend="eager")
-
-    monkeypatch.setattr(nn.Module, "compile", traced)
+    compiled = trace_alone(monkeypatch)
     export(save(compile=True), tmp_path / "compiled")
     for name in ("model.safetensors", "projector.safetensors", "config.json"):
         assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "compiled" / name).read_bytes()
@@ -198,12 +191,10 @@ def test_what_is_no_checkpoint_of_a_model_is_refused(save: Save, tmp_path: Path)
 
 
 def test_onnx_without_its_packages_is_an_error_that_says_so(
-    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]
 ) -> None:
     monkeypatch.setattr(onnx_model, "find_spec", lambda name: None if name == "onnxscript" else object())
-    with pytest.raises(SystemExit):
-        main(["export", "--checkpoint", str(save()), "--out", str(tmp_path / "out"), "--onnx"])
-    error = capsys.readouterr().err
+    error = refusal("export", "--checkpoint", str(save()), "--out", str(tmp_path / "out"), "--onnx")
     assert "onnxscript cannot be imported" in error
     assert "pip install 'rectified-lpjepa[onnx]'" in error
     assert not (tmp_path / "out").exists()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from compilation import trace_alone
 from tiny_jepa import BATCH, digits, quiet_trainer, tiny_model
 from torch import nn
 
@@ -17,16 +17,7 @@ from rectified_lpjepa.jepa import RectifiedLpJEPA
 
 @pytest.fixture
 def without_compiler(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """Trace as torch.compile does, but run the graph as it is, which takes no C++ compiler; list what is compiled."""
-    compiled: list[nn.Module] = []
-    compile_ = nn.Module.compile
-
-    def traced(module: nn.Module, **_: Any) -> None:
-        compiled.append(module)
-        compile_(module, backend="eager")
-
-    monkeypatch.setattr(nn.Module, "compile", partialmethod(traced))
-    return compiled
+    return trace_alone(monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # of TorchDynamo, which looks at its inputs

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from processes import run_processes
+from processes import become_one_of, run_processes
 from sklearn.datasets import load_digits
 from tiny_jepa import DIM, MODULES, TINY_RESNET, quiet_trainer, tiny_model
 from torch import nn
@@ -91,13 +89,10 @@ def model_of(case: str) -> Recorded:
     return model.double()  # so that what differs by rounding alone stays far from what differs
 
 
-def work(rank: int, world_size: int, folder: Path, case: str) -> Run:
+def work(world_size: int, folder: Path, case: str) -> Run:
     """Fit three steps with validation, validate again, and predict to a file."""
     arguments: dict[str, Any] = {"limit_train_batches": None, "limit_val_batches": None}
     if world_size > 1:
-        elastic = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
-        elastic |= {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
-        os.environ |= {name: str(value) for name, value in elastic.items()}
         arguments |= {"devices": world_size, "strategy": "ddp_all_gather", "sync_batchnorm": True}
     several: dict[str, Any] = {"views": 3, "local_crops": LocalCrops(num=2, size=8)} if "local" in case else {}
     data = NpzDataModule(
@@ -120,11 +115,9 @@ def work(rank: int, world_size: int, folder: Path, case: str) -> Run:
 
 
 def work_on_all(rank: int, world_size: int, folder: Path) -> dict[str, Run]:
-    warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)  # Lightning's, with PyTorch's
-    warnings.filterwarnings("ignore", r"The '\w+' does not have many workers")
-    # On the CPU the gradients of 1 × 1 convolutions come in another layout than their weights' channels_last.
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    return {case: work(rank, world_size, folder, case) for case in CASES}
+    if world_size > 1:
+        become_one_of(rank, world_size)
+    return {case: work(world_size, folder, case) for case in CASES}
 
 
 @pytest.fixture(scope="module")

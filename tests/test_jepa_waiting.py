@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rectified_lpjepa.benchmarks.measure import threads
 from rectified_lpjepa.functional import matching
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 
@@ -73,11 +74,7 @@ def test_steps_never_wait_for_the_device(tmp_path: Path) -> None:
     for read in (Tensor.item, bool, float, lambda x: x.tolist(), lambda x: x.cpu(), lambda x: x[x > 0]):
         with pytest.raises(AssertionError, match="makes the host wait"), no_waiting():
             read(torch.ones(1))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # other threads than this one are not watched
-    try:
-        model = tiny_model(Unwaiting)
+    model = tiny_model(Unwaiting)
+    with threads(1):  # others than this one are not watched
         quiet_trainer(tmp_path, limit_val_batches=1, num_sanity_val_steps=0).fit(model, digits())
-    finally:
-        torch.set_num_threads(threads)
     assert model.watched == 2

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 
 import lightning
 import pytest
 import torch
+from fresh_interpreter import run_alone
 
 from rectified_lpjepa import __version__
 from rectified_lpjepa import main as program
@@ -18,20 +18,16 @@ from rectified_lpjepa.main import main
 
 
 def test_help_lists_all_commands_without_importing_what_they_need() -> None:
-    code = (
-        "import sys; from rectified_lpjepa.main import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    text, modules = done.stdout.rsplit("\n", 2)[:2]
+    text, modules = run_alone("--help")
     for command in COMMANDS:
         assert re.search(rf"^  {command} +\w", text, re.MULTILINE), command
     assert not [part for part in (*EXAMPLES, *EXIT_CODES) if part not in text]
-    assert "'rectified_lpjepa.main'" in modules
-    assert not [name for name in ("torch", "lightning", "numpy") if f"'{name}'" in modules]
+    assert "rectified_lpjepa.main" in modules
+    assert modules.isdisjoint({"torch", "lightning", "numpy"})
 
 
 def test_without_a_command_there_is_help_and_a_mistyped_one_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str], refusal: Callable[..., str]
 ) -> None:
     for arguments, code in (([], 2), (["-h"], 0)):
         with pytest.raises(SystemExit) as stop:
@@ -39,10 +35,7 @@ def test_without_a_command_there_is_help_and_a_mistyped_one_is_refused(
         assert stop.value.code == code
         assert "commands:" in capsys.readouterr().out
     for mistyped, near in (("validat", "validate or evaluate"), ("--versoin", "--version")):
-        with pytest.raises(SystemExit) as stop:
-            main([mistyped, "--config", "x"])
-        assert stop.value.code == 2
-        assert f"did you mean {near}?" in capsys.readouterr().err
+        assert f"did you mean {near}?" in refusal(mistyped, "--config", "x", code=2)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +43,9 @@ def test_without_a_command_there_is_help_and_a_mistyped_one_is_refused(
     [["--version"], ["experiment", "list"], ["sweep", "--help"], ["completion", "--help"], ["doctor", "--help"]],
 )
 def test_light_commands_import_no_pytorch(arguments: list[str]) -> None:
-    code = f"import sys; from rectified_lpjepa.main import main\ntry: main({arguments})\nfinally: print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    text, modules = done.stdout.rsplit("\n", 2)[:2]
+    text, modules = run_alone(*arguments)
     assert text
-    assert {"torch", "lightning"}.isdisjoint(modules.split())
+    assert modules.isdisjoint({"torch", "lightning"})
 
 
 def test_the_version_is_that_of_the_installed_packages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,14 +71,10 @@ def _interrupt_as_lightning(_: list[str]) -> None:
 
 @pytest.mark.parametrize("command", [_interrupt, _interrupt_as_lightning])
 def test_ctrl_c_ends_every_command_by_the_shells_convention(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], None]
+    monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str], command: Callable[[list[str]], None]
 ) -> None:
     monkeypatch.setattr(program, "_run", command)
-    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
-    with pytest.raises(SystemExit) as stop:
-        main(["evaluate", "all"])
-    assert stop.value.code == 130
-    assert "stopped; what is done is kept, and the same command goes on" in capsys.readouterr().err
+    assert "stopped; what is done is kept, and the same command goes on" in refusal("evaluate", "all", code=130)
 
 
 @pytest.mark.parametrize("command", ["fit", "predict"])

@@ -1,3 +1,5 @@
+"""Parameter groups, LARS and AdamW, warm-up and cosine, going on and forking: against the written rules."""
+
 import io
 import itertools
 import math

@@ -6,6 +6,7 @@ The variables are those that SLURM 22.05 sets; tests/slurm compares them with a 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +16,6 @@ import torch
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 from rectified_lpjepa.evaluation.extraction import Devices
-from rectified_lpjepa.main import main
 from rectified_lpjepa.preflight import Layout, check_launch, requested_layout, usable_accelerator
 from rectified_lpjepa.trainer_checks import check_trainer
 
@@ -167,33 +167,26 @@ def test_what_is_not_known_here_is_left_to_lightning() -> None:
 
 
 def test_the_command_line_refuses_before_it_opens_data(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
     for name, value in step("2", 1, 2).items():
         monkeypatch.setenv(name, value)
     options = ["--model.objective=RDMReg", "--data=NpzDataModule", f"--data.path={tmp_path / 'absent.npz'}"]
     for command in ("fit", "validate"):
-        with pytest.raises(SystemExit) as stop:
-            main([command, *options, "--trainer.accelerator=cpu", f"--run.dir={tmp_path / 'run'}"])
-        assert stop.value.code == 1
-        printed = capsys.readouterr().err
-        assert "`--trainer.devices auto`, 1 here, but SLURM started 2 task(s) per node" in printed
+        message = refusal(command, *options, "--trainer.accelerator=cpu", f"--run.dir={tmp_path / 'run'}")
+        assert "`--trainer.devices auto`, 1 here, but SLURM started 2 task(s) per node" in message
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("asked", ["mps", "gpu", "lightning.pytorch.accelerators.MPSAccelerator"])
 def test_a_gpu_of_apples_is_refused_before_any_work(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: Callable[..., str], asked: str
 ) -> None:
     monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: False))
     monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
-    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
     options = ["--model.objective=RDMReg", "--data=NpzDataModule", f"--data.path={tmp_path / 'absent.npz'}"]
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", *options, f"--trainer.accelerator={asked}", f"--run.dir={tmp_path / 'run'}"])
-    assert stop.value.code == 1
-    assert "have no float64" in (message := capsys.readouterr().err)
+    message = refusal("fit", *options, f"--trainer.accelerator={asked}", f"--run.dir={tmp_path / 'run'}")
+    assert "have no float64" in message
     assert "--trainer.accelerator cpu" in message
     assert not (tmp_path / "run").exists()
 

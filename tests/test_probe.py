@@ -1,8 +1,11 @@
+"""The linear probe, online and offline, against torchmetrics and logistic regression."""
+
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from tiny_jepa import quiet_trainer
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -106,8 +109,6 @@ def digits():
     return (features[train], labels[train]), (features[test], labels[test])
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # between Lightning and torch
 def test_offline_it_is_as_good_as_logistic_regression(digits, tmp_path):
     train, test = digits
     reference = (
@@ -116,17 +117,8 @@ def test_offline_it_is_as_good_as_logistic_regression(digits, tmp_path):
 
     torch.manual_seed(0)
     probe = LinearProbe(64, 10, lr=0.5)
-    trainer = Trainer(
-        max_epochs=20,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        check_val_every_n_epoch=20,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        default_root_dir=tmp_path,
-    )
+    limits = {"limit_train_batches": None, "limit_val_batches": None, "num_sanity_val_steps": 0}
+    trainer = quiet_trainer(tmp_path, max_epochs=20, check_val_every_n_epoch=20, **limits)
     order = torch.Generator().manual_seed(0)
     trainer.fit(
         probe,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
-import warnings
 from collections import Counter
 from contextlib import ExitStack, redirect_stdout
 from io import StringIO
@@ -17,8 +15,7 @@ from unittest import mock
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_only
-from processes import run_processes
+from processes import become_one_of, run_processes
 from tiny_jepa import digits, quiet_trainer, tiny_model
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -130,21 +127,8 @@ def test_a_step_that_reads_is_seen(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- two processes
 
 
-def as_one_of(rank: int, world_size: int) -> None:
-    warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)  # Lightning's, with PyTorch's
-    warnings.filterwarnings("ignore", r"The '\w+' does not have many workers")
-    # On the CPU the gradients of 1 × 1 convolutions come in another layout than their weights' channels_last.
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    elastic = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
-    elastic |= {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
-    os.environ |= {name: str(value) for name, value in elastic.items()}
-    rank_zero_only.rank = (
-        rank  # read from the environment when Lightning was imported, before this process was one of two
-    )
-
-
 def watch_one_of(rank: int, world_size: int, path: Path) -> tuple[list[Any], list[Any]]:
-    as_one_of(rank, world_size)
+    become_one_of(rank, world_size)
     watch = fit(path, devices=world_size, strategy="ddp_all_gather", sync_batchnorm=True)
     return watch.reads, watch.exchanges
 
@@ -164,7 +148,7 @@ def test_processes_exchange_features_and_gradients_and_a_look_in_logged_steps(tm
 
 
 CONFIG = """
-trainer: {max_epochs: 2, accelerator: cpu, devices: 2, log_every_n_steps: 4}
+trainer: {max_epochs: 2, accelerator: cpu, devices: 2}
 model:
   objective: {class_path: RDMReg, init_args: {directions: {num: 16}}}
   backbone: {name: resnet18, kwargs: {layers: [1, 1, 1, 1], channels: [8, 8, 16, 16]}}
@@ -176,21 +160,22 @@ data: {class_path: DigitsDataModule, init_args: {batch_size: 32}}
 
 def train_one_of(rank: int, world_size: int, path: Path, signalled: int, at: str) -> tuple[Any, str]:
     """Train by the command line; one of the processes gets SIGTERM at a place."""
-    as_one_of(rank, world_size)
+    become_one_of(rank, world_size)
     sys.argv = ["rectified-lpjepa"]
     place = {"step": (RunSummary, "on_train_batch_start"), "validation": (RunSummary, "on_validation_epoch_end")}[at]
 
     def terminate(self: RunSummary, trainer: Trainer, *arguments: Any) -> None:
-        if rank == signalled and not trainer.sanity_checking and trainer.global_step in (5, 44):
+        if rank == signalled and not trainer.sanity_checking and trainer.global_step in (5, STEPS):
             signal.raise_signal(signal.SIGTERM)
 
+    lengths = [f"--trainer.limit_train_batches={STEPS}", f"--trainer.log_every_n_steps={EVERY}"]
     with mock.patch.object(*place, terminate), redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit) as end:
-        main(["fit", "--config", str(path / "config.yaml"), "--run.dir", str(path / "run")])
+        main(["fit", "--config", str(path / "config.yaml"), "--run.dir", str(path / "run"), *lengths])
     return end.value.code, printed.getvalue()
 
 
 @pytest.mark.parametrize("signalled", [0, 1])
-@pytest.mark.parametrize(("at", "step"), [("step", 8), ("validation", 44)])
+@pytest.mark.parametrize(("at", "step"), [("step", 8), ("validation", STEPS)])
 def test_sigterm_to_one_process_ends_all_in_the_same_place(tmp_path: Path, signalled: int, at: str, step: int) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
     (code, printed), (other_code, _) = run_processes(train_one_of, 2, tmp_path, signalled, at, timeout=60)

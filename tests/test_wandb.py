@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,7 +19,6 @@ from rectified_lpjepa import loggers
 from rectified_lpjepa.commands import installed_version
 from rectified_lpjepa.identity import identity_hash
 from rectified_lpjepa.loggers import check_logger, of_this_run
-from rectified_lpjepa.main import main
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = {"seed_everything": 3, "model": {"lr": 0.1}}
@@ -89,16 +89,13 @@ def test_other_loggers_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_missing_library_is_named_before_anything_is_done(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     check_logger(True)
     monkeypatch.setattr(loggers, "installed_version", lambda name: None)
-    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
     digits = ["--config", str(ROOT / "configs" / "digits.yaml"), "--run.dir", str(tmp_path / "run")]
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", *digits, "--trainer.logger=WandbLogger", "--trainer.logger.project=sparse"])
-    assert stop.value.code == 1
-    assert "pip install 'rectified-lpjepa[wandb]'" in capsys.readouterr().err
+    message = refusal("fit", *digits, "--trainer.logger=WandbLogger", "--trainer.logger.project=sparse")
+    assert "pip install 'rectified-lpjepa[wandb]'" in message
     assert not (tmp_path / "run").exists()
 
 

@@ -1,3 +1,5 @@
+"""The sides of the loss benchmark compute the same, and its figures are stored."""
+
 import json
 
 import pytest

@@ -1,3 +1,5 @@
+"""What all benchmarks measure with: rounds in turn, their spread, peak memory, devices and threads."""
+
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,7 @@ def test_peak_memory_on_cuda():
     assert peak_extra_memory(allocate, 96, "cuda", device="cuda") == 96 * 2**20
 
 
-def test_devices():
+def test_auto_is_the_gpu_where_there_is_one():
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
 

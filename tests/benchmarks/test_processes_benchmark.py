@@ -1,10 +1,10 @@
+"""The sides of the benchmark of processes compute the same, and send what the tables say."""
+
 import json
-import os
-import time
 
 import pytest
 import torch
-import torch.distributed as dist
+from misbehaving import misbehave
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from rectified_lpjepa.benchmarks import processes as benchmark
@@ -16,16 +16,6 @@ from rectified_lpjepa.objectives import Shard
 
 VIEWS, SMALL = 3, Size(12, 8, 21)
 CPU = torch.device("cpu")
-
-
-def misbehave(rank, world_size, how):
-    if rank == 1:
-        if how == "raise":
-            raise KeyError("broken on purpose")
-        if how == "die":
-            os._exit(3)
-        time.sleep(100)
-    dist.all_reduce(torch.ones(1))
 
 
 @pytest.mark.parametrize(

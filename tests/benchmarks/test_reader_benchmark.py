@@ -1,3 +1,5 @@
+"""The benchmark of the readers of images: which files it takes, and that its sides read alike."""
+
 import json
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""A benchmark says the same on the screen and in its file."""
+
 import json
 
 import torch

@@ -1,3 +1,5 @@
+"""The benchmark of the views: both sides have the same recipe."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Checkpoints: whole or not at all, read without running code, and enough to go on bit for bit."""
+
 import os
 import pickle
 import shutil

@@ -1,3 +1,5 @@
+"""What a run costs: seconds for each step, without validation, and the peak of its memory."""
+
 import json
 import re
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Which figures a run draws, when, and from which numbers."""
+
 import math
 
 import pytest
@@ -16,27 +18,15 @@ def drawn(path) -> set[str]:
     return {file.stem for file in (path / "figures").glob("*.png")}
 
 
-def test_writes_all_figures_every_few_epochs_and_at_the_end(tmp_path, monkeypatch):
-    epochs = []
-    monkeypatch.setattr(plots, "sparsity_over_time", _spied(plots.sparsity_over_time, epochs))
-    fit(tiny_trainer(tmp_path, [FigureWriter(every_n_epochs=2)], 5, enable_checkpointing=False), TinyModule())
+@pytest.mark.parametrize(
+    ("every", "last", "expected"), [(2, 5, [[1, 2], [1, 2, 3, 4], [1, 2, 3, 4, 5]]), (1, 2, [[1], [1, 2]])]
+)
+def test_all_figures_are_drawn_every_few_epochs_and_once_at_the_end(tmp_path, monkeypatch, every, last, expected):
+    epochs, draw = [], plots.sparsity_over_time
+    monkeypatch.setattr(plots, "sparsity_over_time", lambda *given: epochs.append(list(given[0])) or draw(*given))
+    fit(tiny_trainer(tmp_path, [FigureWriter(every)], last, enable_checkpointing=False), TinyModule())
     assert drawn(tmp_path) == ALL
-    assert epochs == [[1, 2], [1, 2, 3, 4], [1, 2, 3, 4, 5]]
-
-
-def _spied(function, calls):
-    def spy(epochs, *arguments):
-        calls.append(list(epochs))
-        return function(epochs, *arguments)
-
-    return spy
-
-
-def test_the_end_is_not_drawn_twice(tmp_path, monkeypatch):
-    epochs = []
-    monkeypatch.setattr(plots, "sparsity_over_time", _spied(plots.sparsity_over_time, epochs))
-    fit(tiny_trainer(tmp_path, [FigureWriter(every_n_epochs=1)], 2, enable_checkpointing=False), TinyModule())
-    assert epochs == [[1], [1, 2]]
+    assert epochs == expected
 
 
 def test_history_holds_what_was_logged(tmp_path):

@@ -1,3 +1,5 @@
+"""A loss or a parameter that is not finite ends the run with its name, before anything is saved."""
+
 import hashlib
 from types import SimpleNamespace
 

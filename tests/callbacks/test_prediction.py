@@ -1,3 +1,5 @@
+"""The file of predicted features: every sample once, in the order of the data set."""
+
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
@@ -60,7 +62,6 @@ def assert_holds(path, arrays):
             assert read[name].dtype == values.dtype
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_writes_one_file_in_the_order_of_the_data_set(tmp_path, capsys):
     tiny_trainer(tmp_path, [FeatureWriter()]).predict(Features(), loader(), return_predictions=False)
     path = tmp_path / "features.npz"

@@ -1,3 +1,5 @@
+"""What is said while a run goes on, in a terminal and in a log file."""
+
 import re
 from types import SimpleNamespace
 

@@ -9,24 +9,29 @@ from pathlib import Path
 import pytest
 from run_files import checkpoint
 
-from rectified_lpjepa.main import main
+
+@pytest.fixture
+def refused(refusal: Callable[..., str], config: Path) -> Callable[..., str]:
+    """Run a command on the tiny run, which must be refused, and return what is said of that."""
+
+    def run(subcommand: str, *arguments: str, directory: Path, code: int = 1) -> str:
+        return refusal(subcommand, "--config", str(config), "--run.dir", str(directory), *arguments, code=code)
+
+    return run
 
 
 def test_another_value_in_the_same_directory_is_refused_and_a_fork_takes_it(
-    command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., None], refused: Callable[..., str], tmp_path: Path
 ) -> None:
     directory, fork = tmp_path / "run", tmp_path / "fork"
     command("fit", "--trainer.max_epochs=2", directory=directory)
     for fresh in ("true", "false"):
-        with pytest.raises(SystemExit) as stop:
-            command("fit", "--trainer.max_epochs=3", f"--run.fresh={fresh}", directory=directory)
-        assert stop.value.code == 1
-        assert "trainer.max_epochs: 2 → 3" in capsys.readouterr().err
+        message = refused("fit", "--trainer.max_epochs=3", f"--run.fresh={fresh}", directory=directory)
+        assert "trainer.max_epochs: 2 → 3" in message
     last = directory / "checkpoints" / "last.ckpt"
     assert last.exists()
-    with pytest.raises(SystemExit):
-        command("fit", "--model.optimizer.lr=0.02", f"--run.fork_from={last}", directory=tmp_path / "too short")
-    assert "raise `--trainer.max_epochs`" in capsys.readouterr().err
+    too_short = ("--model.optimizer.lr=0.02", f"--run.fork_from={last}")
+    assert "raise `--trainer.max_epochs`" in refused("fit", *too_short, directory=tmp_path / "too short")
 
     options = ("--trainer.max_epochs=3", "--model.optimizer.lr=0.02", "--model.optimizer.weight_decay=0.3")
     command("fit", *options, f"--run.fork_from={last}", directory=fork)
@@ -38,27 +43,20 @@ def test_another_value_in_the_same_directory_is_refused_and_a_fork_takes_it(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("argument", "message"),
     [
-        (["--model.objective.target.q=3"], "target"),
-        (["--model.optimzer.lr=3"], "did you mean optimizer"),
-        (["--trainer.max_epoch=3"], "did you mean max_epochs"),
-        (["--data.batch_sise=3"], "did you mean batch_size"),
-        (["--modle.rectifier=relu"], "did you mean model"),
-        (["--model.rectifier=rleu"], "rep_relu"),
+        ("--model.objective.target.q=3", "target"),
+        ("--model.optimzer.lr=3", "did you mean optimizer"),
+        ("--trainer.max_epoch=3", "did you mean max_epochs"),
+        ("--data.batch_sise=3", "did you mean batch_size"),
+        ("--modle.rectifier=relu", "did you mean model"),
+        ("--model.rectifier=rleu", "rep_relu"),
     ],
 )
 def test_unknown_keys_and_abbreviations_are_errors_with_the_nearest_name(
-    command: Callable[..., None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
+    refused: Callable[..., str], tmp_path: Path, argument: str, message: str
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        command("fit", *arguments, directory=tmp_path / "run")
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in refused("fit", argument, directory=tmp_path / "run", code=2)
     assert not (tmp_path / "run").exists()
 
 
@@ -77,24 +75,13 @@ def test_unknown_keys_and_abbreviations_are_errors_with_the_nearest_name(
     ],
 )
 def test_values_out_of_range_are_refused_with_a_message(
-    command: Callable[..., None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
+    refused: Callable[..., str], tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        command("fit", *arguments, directory=tmp_path / "run")
-    assert stop.value.code in (1, 2)
-    assert re.search(message, capsys.readouterr().err)
+    assert re.search(message, refused("fit", *arguments, directory=tmp_path / "run"))
 
 
-def test_evaluating_before_training_names_the_missing_checkpoint(
-    command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        command("validate", directory=tmp_path / "run")
-    assert "last.ckpt" in capsys.readouterr().err
+def test_evaluating_before_training_names_the_missing_checkpoint(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "last.ckpt" in refused("validate", directory=tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -107,24 +94,12 @@ def test_evaluating_before_training_names_the_missing_checkpoint(
     ],
 )
 def test_impossible_requests_are_refused_with_a_hint(
-    command: Callable[..., None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
+    refused: Callable[..., str], tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        command(*arguments, directory=tmp_path / "run")
-    assert stop.value.code == 1
-    error = capsys.readouterr().err
+    error = refused(*arguments, directory=tmp_path / "run")
     assert re.search(message, error)
     assert "Namespace" not in error
 
 
-def test_a_missing_checkpoint_without_configuration_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
-    with pytest.raises(SystemExit):
-        main(["validate", "--ckpt_path", "no.ckpt"])
-    assert "There is no checkpoint no.ckpt" in capsys.readouterr().err
+def test_a_missing_checkpoint_without_configuration_is_named(refusal: Callable[..., str]) -> None:
+    assert "There is no checkpoint no.ckpt" in refusal("validate", "--ckpt_path", "no.ckpt")

@@ -1,3 +1,5 @@
+"""Augmented views against torchvision's operations, and their parameters against the laws they are drawn from."""
+
 from __future__ import annotations
 
 import math

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from batches_of import views_of
+from bomb import Bomb
 
 from rectified_lpjepa.data import Augmentation, CIFAR10DataModule, CIFAR100DataModule
 
@@ -84,10 +85,6 @@ def test_missing_cifar_names_the_command_that_gets_it(kind: type[CIFAR10DataModu
 
 
 def test_damaged_cifar_is_not_unpickled(cifar_tree: Path) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (pytest.fail, ("a file with a wrong checksum was unpickled",))
-
     (cifar_tree / "cifar-100-python" / "train").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(ValueError, match="checksum"):
         CIFAR100DataModule(root=str(cifar_tree)).setup("fit")

@@ -40,6 +40,17 @@ def plain_contrast(plane: Floats, factor: float) -> Floats:
     return np.clip((plane - plane.mean()) * factor + plane.mean(), 0, 1)
 
 
+def test_the_amounts_are_those_of_cifar_10_c() -> None:
+    assert CORRUPTIONS == {
+        "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
+        "shot_noise": (500, 250, 100, 75, 50),
+        "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1.0),
+        "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
+        "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
+        "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
+    }
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 16, 16), (3, 21, 30)])
 @pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from batches_of import on_rank, views_of
+from jsonargparse import ArgumentParser
 from sklearn.datasets import load_digits
 from torch import Tensor
 
@@ -229,8 +230,6 @@ def test_a_batch_larger_than_the_training_set_is_refused() -> None:
 
 
 def test_options_of_all_levels_are_known_to_jsonargparse() -> None:
-    from jsonargparse import ArgumentParser
-
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(TwoViewDataModule, "data")
     parsed = parser.parse_args(

@@ -2,24 +2,19 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
+from tiny_jepa import quiet_trainer
 from torch import Tensor, nn
 
 from rectified_lpjepa.data import DigitsDataModule, ImageFolderDataModule, Views
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
+
+def trainer_of(path: Path, epochs: int = 1) -> Trainer:
+    return quiet_trainer(path, max_epochs=epochs, limit_train_batches=None, limit_val_batches=None, log_every_n_steps=1)
 
 
 class Recorder(LightningModule):
@@ -47,14 +42,9 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
-def fit(epochs: int, **arguments: Any) -> tuple[Recorder, Trainer]:
-    module, trainer = Recorder(), Trainer(max_epochs=epochs, log_every_n_steps=1, **QUIET)
-    trainer.fit(module, datamodule=DigitsDataModule(train_samples=40, batch_size=16, **arguments))
-    return module, trainer
-
-
-def test_lightning_leaves_the_sampler_alone_and_tells_it_the_epoch() -> None:
-    model, trainer = fit(3)
+def test_lightning_leaves_the_sampler_alone_and_tells_it_the_epoch(tmp_path: Path) -> None:
+    model, trainer = Recorder(), trainer_of(tmp_path, epochs=3)
+    trainer.fit(model, datamodule=DigitsDataModule(train_samples=40, batch_size=16))
     batches = model.train_batches
     assert [batch.number for batch in batches] == [0, 1, 2, 3, 4, 5]
     assert type(trainer.train_dataloader.sampler).__name__ == "GlobalBatchSampler"
@@ -81,8 +71,8 @@ def test_the_epoch_of_a_resumed_run_reaches_loaders_with_workers(tmp_path: Path)
         return ImageFolderDataModule(str(tmp_path / "images"), image_size=8, batch_size=16, num_workers=1)
 
     whole = Recorder()
-    Trainer(max_epochs=2, log_every_n_steps=1, **QUIET).fit(whole, datamodule=files())
-    trainer = Trainer(max_epochs=1, log_every_n_steps=1, **QUIET)
+    trainer_of(tmp_path, epochs=2).fit(whole, datamodule=files())
+    trainer = trainer_of(tmp_path)
     trainer.fit(Recorder(), datamodule=files())
     trainer.save_checkpoint(tmp_path / "one.ckpt")
 
@@ -92,7 +82,7 @@ def test_the_epoch_of_a_resumed_run_reaches_loaders_with_workers(tmp_path: Path)
             return super().configure_optimizers()
 
     resumed = AsksForStepsEarly()
-    trainer = Trainer(max_epochs=2, log_every_n_steps=1, **QUIET)
+    trainer = trainer_of(tmp_path, epochs=2)
     trainer.fit(resumed, datamodule=files(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
     assert [batch.number for batch in resumed.train_batches] == [2, 3]
     for got, wanted in zip(resumed.train_batches, whole.train_batches[2:], strict=True):
@@ -107,8 +97,8 @@ def test_loaders_leave_the_filters_of_warnings_alone() -> None:
     assert warnings.filters == before
 
 
-def test_validate_test_and_predict_see_every_sample_once() -> None:
-    trainer, model = Trainer(**QUIET), Recorder()
+def test_validate_test_and_predict_see_every_sample_once(tmp_path: Path) -> None:
+    trainer, model = trainer_of(tmp_path), Recorder()
     module = DigitsDataModule(eval_batch_size=100)
     trainer.validate(model, datamodule=module, verbose=False)
     trainer.test(model, datamodule=module, verbose=False)

@@ -1,3 +1,5 @@
+"""JPEGs decoded whole or at a fraction of their size, against PIL."""
+
 import os
 from pathlib import Path
 

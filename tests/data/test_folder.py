@@ -1,3 +1,5 @@
+"""Images in class folders against torchvision's ImageFolder, and what is said of folders that are not right."""
+
 import multiprocessing
 import os
 import re
@@ -121,7 +123,7 @@ def test_training_crops_are_torchvisions_of_the_keyed_boxes(tree: Path) -> None:
     assert views.images.dtype == torch.float32
 
 
-def test_workers_and_processes_change_nothing(tree: Path) -> None:
+def test_workers_change_nothing(tree: Path) -> None:
     alone = list(folder_module(tree).train_dataloader())
     helped = list(folder_module(tree, num_workers=2).train_dataloader())
     for one, other in zip(alone, helped, strict=True):

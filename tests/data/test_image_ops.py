@@ -1,3 +1,5 @@
+"""Operations on batches of images against torchvision's and PIL's on single ones."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""ImageNet-100: the published list of its classes, its counts, and the manifest of its files."""
+
 import hashlib
 import os
 import shutil

@@ -1,3 +1,5 @@
+"""Data in an .npz file: what is read, what tells one content from another, and what is refused."""
+
 import re
 import shutil
 import zipfile
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bomb import Bomb
 
 from rectified_lpjepa.data import NpzDataModule
 from rectified_lpjepa.data.batches import UNLABELLED
@@ -235,11 +238,6 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
         path = write(tmp_path, arrays(extra=structured))
     with pytest.raises(ValueError, match=r"extra\.npy has version"):
         NpzDataModule(path)
-
-
-class Bomb:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (pytest.fail, ("an array was unpickled",))
 
 
 def test_nothing_is_unpickled_even_where_the_headers_look_right(tmp_path: Path) -> None:

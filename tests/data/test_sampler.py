@@ -1,3 +1,5 @@
+"""Each process takes its share of the batches of one process, and evaluation every sample once."""
+
 from collections.abc import Iterable
 
 import pytest

@@ -4,6 +4,7 @@ A hang, a process that dies and an exception all fail the caller, and no process
 """
 
 import multiprocessing
+import os
 import pickle
 import tempfile
 import time
@@ -17,6 +18,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
+from lightning.pytorch.utilities import rank_zero_only
 
 # Processes are forked from a server that has imported the slow packages once, and nothing else.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -64,6 +67,20 @@ def run_processes(function: Callable[..., Any], world_size: int, *args: Any, tim
                 process.kill()
                 process.join()
     return results
+
+
+def become_one_of(rank: int, world_size: int) -> None:
+    """Let Lightning take this process for one that torchrun started, and ignore what pytest's configuration ignores."""
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
+    variables |= {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size}
+    os.environ |= {name: str(value) for name, value in variables.items()}
+    rank_zero_only.rank = rank  # read when Lightning was imported, before this process was one of several
+    # Lightning calls older names of torch and jsonargparse.
+    warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec", FutureWarning)
+    warnings.filterwarnings("ignore", category=JsonargparseDeprecationWarning)
+    warnings.filterwarnings("ignore", r"The '\w+' does not have many workers")
+    # On the CPU the gradients of 1 × 1 convolutions come in another layout than their weights' channels_last.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
 
 
 def _receive(receivers: list[Connection], deadline: float) -> list[Any]:

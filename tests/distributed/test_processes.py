@@ -1,28 +1,9 @@
-import multiprocessing.util
-import os
-import time
+"""What tests of several processes stand on: a process that fails in any way fails the test."""
 
 import pytest
 import torch
-import torch.distributed as dist
+from misbehaving import misbehave
 from processes import ProcessFailedError, run_processes
-
-
-def misbehave(rank, world_size, how):
-    if rank == 1:
-        if how == "raise":
-            raise KeyError("broken on purpose")
-        if how == "die":
-            os._exit(3)
-        if how == "hang":
-            time.sleep(100)
-    if how == "exit code":
-        # After the result has been sent, while Python shuts down.
-        multiprocessing.util.Finalize(None, os._exit, args=(7,), exitpriority=0)
-    total = torch.tensor(float(rank))
-    if how != "wait for nobody":
-        dist.all_reduce(total)
-    return total, world_size
 
 
 def test_results_come_back_by_rank():

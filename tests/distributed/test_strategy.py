@@ -1,3 +1,5 @@
+"""The strategies by their names, and on one process."""
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -6,19 +8,20 @@ from lightning.pytorch.strategies import StrategyRegistry
 from rectified_lpjepa.distributed import AllGatherDDPStrategy, all_gather_views, check_equal_shapes, current_shard
 from rectified_lpjepa.objectives import Shard
 
+ON_TWO = {"accelerator": "cpu", "devices": 2, "logger": False, "enable_progress_bar": False}
+
 
 def test_trainer_knows_it_by_name():
     assert "ddp_all_gather" in StrategyRegistry.available_strategies()
-    trainer = Trainer(strategy="ddp_all_gather", accelerator="cpu", devices=2, logger=False, enable_progress_bar=False)
+    trainer = Trainer(strategy="ddp_all_gather", **ON_TWO)
     assert isinstance(trainer.strategy, AllGatherDDPStrategy)
     assert trainer.world_size == 2
 
 
 def test_slices_are_replicated_under_a_name_of_their_own():
-    quiet = {"accelerator": "cpu", "devices": 2, "logger": False, "enable_progress_bar": False}
     slices = {}
     for name in ("ddp_all_gather", "ddp_all_gather_replicated"):
-        strategy = Trainer(strategy=name, **quiet).strategy
+        strategy = Trainer(strategy=name, **ON_TWO).strategy
         assert isinstance(strategy, AllGatherDDPStrategy)
         slices[name] = strategy.slices
     assert list(slices.values()) == ["sharded", "replicated"]

@@ -17,6 +17,7 @@ from tiny_jepa import TINY_RESNET
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rectified_lpjepa.benchmarks.measure import threads
 from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync, current_shard
 from rectified_lpjepa.networks import Backbone, Projector
 from rectified_lpjepa.objectives import (
@@ -166,10 +167,8 @@ def train_all(rank: int, world_size: int) -> dict[str, Seen]:
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Tensors this small take longer with more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 @functools.cache

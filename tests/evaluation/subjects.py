@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,6 +74,23 @@ class FakeSubject:
         data = DigitsDataModule(image_size=8)
         self._opened[id(data)] = self._others[name]
         return data
+
+
+class PixelSubject(FakeSubject):
+    """A subject whose features are those that :meth:`embed` gives for the images of a data set."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(clusters(1), clusters(1), **arguments)
+
+    def features(self, split: Split, data: TwoViewDataModule | None = None) -> FeatureSet:
+        images, labels = (torch.cat(parts) for parts in zip(*self.batches(split, data), strict=True))
+        return replace(self.embed(images), labels=labels, num_classes=(data or self.data).num_classes)
+
+
+def unlabelled(preactivations: Tensor, *, rectified: bool = True) -> FeatureSet:
+    """Projector features with or without a rectifier, and encoder features that equal them."""
+    z = preactivations.relu() if rectified else preactivations
+    return FeatureSet(z, torch.full((len(z),), -1), None, preactivations, z)
 
 
 def clusters(

@@ -1,15 +1,17 @@
+"""Features beside the laws that are fitted to them or asked of them, against SciPy."""
+
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import gennorm, kstest, norm, truncnorm
-from subjects import FakeSubject, clusters
+from gennorm import gennorm
+from scipy.stats import kstest, norm, truncnorm
+from subjects import FakeSubject, clusters, unlabelled
 
 from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
 from rectified_lpjepa.evaluation.distribution import distribution
-from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.functional import generalized_gaussian as gg
 
 LAW = RectifiedGeneralizedGaussian(2.0, -0.3, 1.0)
@@ -17,8 +19,7 @@ QUICK = {"null_draws": 60, "directions": 16, "floor_draws": 2, "starts": 2, "ste
 
 
 def evaluate(preactivations, law=LAW, rectified=True, **options):
-    z = preactivations.relu() if rectified else preactivations
-    test = FeatureSet(z, torch.full((len(z),), -1), None, preactivations, z)
+    test = unlabelled(preactivations, rectified=rectified)
     return distribution(FakeSubject(test, test, law=law, rectified=rectified), **(QUICK | options))
 
 
@@ -50,7 +51,7 @@ def test_features_that_follow_the_target():
     p, mu, sigma = (evaluation.details["preactivations"]["fits"][name][unit] for name in ("p", "mu", "sigma"))
     quantiles = np.arange(1, 100) / 100
     np.testing.assert_allclose(plots[0]["measured"], np.quantile(x[:, unit].double(), quantiles), rtol=1e-3, atol=1e-3)
-    expected = gennorm.ppf(quantiles, p, loc=mu, scale=sigma * p ** (1 / p))
+    expected = gennorm(p, mu, sigma).ppf(quantiles)
     np.testing.assert_allclose(plots[0]["fitted"], expected, rtol=1e-2, atol=1e-2)
 
 
@@ -64,7 +65,7 @@ def test_statistics_equal_scipys():
         if d == 5:
             assert found is None
         else:
-            law = gennorm(p[d], loc=mu[d], scale=sigma[d] * p[d] ** (1 / p[d]))
+            law = gennorm(p[d], mu[d], sigma[d])
             assert found == pytest.approx(kstest(x[:, d].double().numpy(), law.cdf).statistic, abs=2e-3)
     assert evaluation.metrics["preactivations/generalized_gaussian/constant_features"] == 1
     rejected = []

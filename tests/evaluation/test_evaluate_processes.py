@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from evaluated_run import write_run
-from processes import run_processes
+from processes import become_one_of, run_processes
 
 from rectified_lpjepa.evaluation.run import evaluate
 
@@ -26,10 +24,7 @@ def evaluated(checkpoint: Path, folder: Path) -> dict[str, dict[str, float]]:
 
 
 def in_two_processes(rank: int, world_size: int, checkpoint: Path, folder: Path) -> list[dict[str, dict[str, float]]]:
-    warnings.simplefilter("ignore")  # Lightning's, which pytest's configuration names one by one
-    elastic = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0}
-    elastic |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1, "TORCHELASTIC_RUN_ID": "test"}
-    os.environ |= {name: str(value) for name, value in elastic.items()}
+    become_one_of(rank, world_size)
     return [evaluated(checkpoint, folder), evaluated(checkpoint, folder)]  # the second time from what is there
 
 

@@ -1,20 +1,20 @@
+"""How far features are from independence: closed forms of normal features, and scikit-learn."""
+
 import math
 
 import pytest
 import torch
 from sklearn.feature_selection import mutual_info_regression
-from subjects import FakeSubject, clusters
+from subjects import FakeSubject, clusters, unlabelled
 
 from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
-from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.independence import independence
 
 LAW = RectifiedGeneralizedGaussian(2.0, 0.0, 1.0)
 
 
 def evaluate(preactivations, law=None, rectified=True, **options):
-    z = preactivations.relu() if rectified else preactivations
-    test = FeatureSet(z, torch.full((len(z),), -1), None, preactivations, z)
+    test = unlabelled(preactivations, rectified=rectified)
     return independence(FakeSubject(test, test, law=law, rectified=rectified), **options)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,12 +79,9 @@ def test_a_head_that_diverges_leaves_the_others_alone_and_is_not_chosen() -> Non
 
 
 def test_the_choice_is_made_without_the_test_samples() -> None:
-    fake = subject()
-    shuffled = fake.features("test")
-    other = FakeSubject(fake.features("train"), FeatureSet(-shuffled.encoder, shuffled.labels.flip(0), 8))
-    fake = FakeSubject(FeatureSet(fake.features("train").encoder, fake.features("train").labels, 8), shuffled)
-    other._own["train"] = fake.features("train")
-    first, second = linear(fake), linear(other)
+    train, test = (clusters(400, 8, dim=20, spread=SPREAD, seed=seed, projector=False) for seed in (0, 1))
+    other = replace(test, encoder=-test.encoder, labels=test.labels.flip(0))
+    first, second = linear(FakeSubject(train, test)), linear(FakeSubject(train, other))
     assert first.protocol["chosen"] == second.protocol["chosen"]
     assert first.details == second.details
     assert first.metrics != second.metrics

@@ -11,7 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
-from subjects import FakeSubject, clusters
+from subjects import FakeSubject, PixelSubject, clusters
 
 from rectified_lpjepa.evaluation.altered import altered_features
 from rectified_lpjepa.evaluation.features import FeatureSet
@@ -97,19 +97,8 @@ def test_a_model_without_projector_has_the_scores_of_its_encoder() -> None:
     assert {name.split("/")[0] for name in found.metrics} == {"encoder"}
 
 
-def pixel_subject(seed: int = 0) -> FakeSubject:
-    """The features of training and test images are their pixels, as those of altered images are."""
-    empty = clusters(1)
-    plain = FakeSubject(empty, empty)
-    sets = []
-    for split in ("train", "test"):
-        images, labels = (torch.cat(parts) for parts in zip(*plain.batches(split), strict=True))
-        sets.append(replace(plain.embed(images), labels=labels, num_classes=10))
-    return FakeSubject(*sets, seed=seed)
-
-
 def test_images_made_on_the_spot() -> None:
-    found = ood(pixel_subject())
+    found = ood(PixelSubject())
     # Digits are not like noise, and their pixels in another order are as many and as bright as before.
     assert found.metrics["encoder/knn50_vs_noise/auroc"] > 0.99
     assert found.metrics["encoder/knn50_vs_shuffled/auroc"] > 0.99
@@ -120,12 +109,12 @@ def test_images_made_on_the_spot() -> None:
     assert [sum(histogram[name]) for name in ("test", "noise", "shuffled")] == [360] * 3
     assert len(histogram["edges"]) == len(histogram["noise"]) + 1
     assert np.diff(histogram["edges"]).min() > 0
-    assert ood(pixel_subject()).metrics == found.metrics
-    assert ood(pixel_subject(seed=1)).metrics != found.metrics
+    assert ood(PixelSubject()).metrics == found.metrics
+    assert ood(PixelSubject(seed=1)).metrics != found.metrics
 
 
 def test_altered_features_are_those_of_all_images_in_order() -> None:
-    subject = pixel_subject()
+    subject = PixelSubject()
     brighter = altered_features(subject, {"as is": lambda images, _: images, "half": lambda images, _: images / 2})
     test = subject.features("test")
     assert torch.equal(brighter["as is"].encoder, test.encoder)

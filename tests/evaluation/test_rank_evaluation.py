@@ -1,3 +1,5 @@
+"""Ranks, covariances and factorisations of features: what theory says of the target, and scikit-learn."""
+
 import math
 
 import numpy as np

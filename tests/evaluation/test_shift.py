@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from PIL import Image
 from scipy.stats import differential_entropy
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from subjects import FakeSubject, clusters
+from subjects import PixelSubject
 from torch import Tensor
 
 from rectified_lpjepa.data import DigitsDataModule, ImageFolderDataModule, NpzDataModule, TwoViewDataModule
@@ -33,11 +32,11 @@ COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "zebra": (1,
 SIZE = 4
 
 
-class MixedPixels(FakeSubject):
+class MixedPixels(PixelSubject):
     """A subject of any data, whose features are a fixed linear map of the pixels, so that they have a density."""
 
     def __init__(self, data: TwoViewDataModule, batch: int = 50, **arguments: object) -> None:
-        super().__init__(clusters(1), clusters(1), **arguments)  # type: ignore[arg-type]
+        super().__init__(**arguments)
         self.data = data
         self.batch = batch
 
@@ -52,10 +51,6 @@ class MixedPixels(FakeSubject):
         pixels = images.flatten(1)
         mixing = torch.randn(2 * [pixels.shape[1]], generator=torch.Generator().manual_seed(0))
         return super().embed(pixels @ mixing)
-
-    def features(self, split: Split, data: TwoViewDataModule | None = None) -> FeatureSet:
-        images, labels = (torch.cat(parts) for parts in zip(*self.batches(split, data), strict=True))
-        return replace(self.embed(images), labels=labels, num_classes=(data or self.data).num_classes)
 
     def open(self, name: str) -> TwoViewDataModule:
         return DataSource().open(name, image_size=self.data.image_size)

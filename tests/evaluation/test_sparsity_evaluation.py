@@ -1,3 +1,5 @@
+"""Sparsity over views, classes and data sets, against SciPy and scikit-learn."""
+
 import json
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A checkpoint and a timm model as subjects: their features, the files that keep them, and the data they are of."""
+"""A checkpoint as a subject: its features, the files that keep them, and the data they are of."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from evaluated_run import write_config, write_run
 from PIL import Image
-from timm.data import resolve_model_data_config
 from tiny_jepa import DIM
 
 from rectified_lpjepa.data import Augmentation, DigitsDataModule, NpzDataModule
 from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name
 from rectified_lpjepa.evaluation.extraction import Devices, extract, with_channels
-from rectified_lpjepa.evaluation.models import load_checkpoint, load_timm
+from rectified_lpjepa.evaluation.models import load_checkpoint
 from rectified_lpjepa.evaluation.run import evaluate_one
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 
-TIMM = "test_resnet.r160_in1k"
 DEVICES = Devices("cpu")
 
 
@@ -182,7 +179,7 @@ def test_other_data_are_given_the_models_size_and_channels(subject: ModelSubject
     assert {path.name.split("-")[0] for path in subject.folder.iterdir()} == {"colours"}
 
 
-def test_channels() -> None:
+def test_colours_become_grey_and_grey_images_colours() -> None:
     colours = torch.rand(2, 3, 3, 4, 4)
     grey = with_channels(colours, 1)
     weights = torch.tensor([0.2989, 0.587, 0.114])
@@ -260,52 +257,6 @@ def test_the_configuration_must_be_there_and_the_checkpoints_own(checkpoint: Pat
         data_of_run(lone, model)
 
 
-def test_a_timm_model_gets_the_images_of_its_pretraining(tmp_path: Path) -> None:
-    model = load_timm(TIMM, seed=1)
-    assert (model.image_size, model.in_channels, model.law, model.step) == (160, 3, None, None)
-    data = DataSource().open("digits", image_size=model.image_size)
-    data.train_samples = 12
-    found = ModelSubject(model, data, tmp_path, devices=DEVICES).features("train")
-    assert (found.projector, found.preactivations, set(found.kinds())) == (None, None, {"encoder"})
-
-    torch.manual_seed(1)
-    plain = timm.create_model(TIMM, num_classes=0).eval()
-    config = resolve_model_data_config(plain)
-    mean, std = (torch.tensor(config[name])[:, None, None] for name in ("mean", "std"))
-    images = fit_square(data.images("train").images[data.positions("train")], 160).expand(-1, 3, -1, -1)
-    with torch.no_grad():
-        torch.testing.assert_close(found.encoder, plain((images - mean) / std), rtol=1e-4, atol=1e-5)
-
-
-def test_timm_models_are_told_apart_by_their_weights() -> None:
-    hashes = {load_timm(TIMM, seed=seed).sha256 for seed in (1, 1, 2)}
-    assert len(hashes) == 2
-    with pytest.raises(ValueError, match=r"timm has no model 'resnet51'. HINT: Near names: .*resnet50"):
-        load_timm("resnet51")
-
-
-@pytest.mark.parametrize(
-    "other",
-    [{"mean": (0.1, 0.2, 0.3)}, {"std": (0.1, 0.2, 0.3)}, {"input_size": (3, 96, 96)}],
-    ids=["mean", "std", "size"],
-)
-def test_timm_models_of_the_same_weights_are_told_apart_by_their_images(
-    other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    known = load_timm(TIMM).sha256
-    monkeypatch.setattr(
-        "rectified_lpjepa.evaluation.models.resolve_model_data_config",
-        lambda model: resolve_model_data_config(model) | other,
-    )
-    assert load_timm(TIMM).sha256 != known
-
-
-def test_timm_models_of_the_same_weights_are_told_apart_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda _, **arguments: create(TIMM, **arguments))
-    assert load_timm(TIMM).sha256 != load_timm("test_resnet").sha256
-
-
 def test_features_that_are_not_finite_are_refused(subject: ModelSubject) -> None:
     with torch.no_grad():
         subject.model.network.model.projector[-1].bias[0] = float("nan")
@@ -313,6 +264,6 @@ def test_features_that_are_not_finite_are_refused(subject: ModelSubject) -> None
         subject.features("test")
 
 
-def test_a_launch_that_does_not_fit_is_refused_by_the_names_of_these_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_that_does_not_fit_is_refused_by_the_names_of_these_options() -> None:
     with pytest.raises(ValueError, match="You set `--num_nodes 2`, but neither SLURM nor torchrun"):
         Devices("cpu", 1, 2).trainer()

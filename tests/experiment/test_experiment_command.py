@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,9 @@ SHIPPED = sorted(path.stem for path in (Path(__file__).parents[2] / "experiments
     ],
 )
 def test_a_wrong_command_line_is_refused_with_the_nearest_name(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, refusal: Callable[..., str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["experiment", *arguments])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in refusal("experiment", *arguments, code=2)
 
 
 def test_given_options_have_the_type_that_a_file_would_give_them() -> None:
@@ -46,7 +44,7 @@ def test_given_options_have_the_type_that_a_file_would_give_them() -> None:
 
 
 def test_experiments_are_found_in_the_working_directory_or_else_with_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refusal: Callable[..., str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     main(["experiment", "list"])
@@ -61,9 +59,7 @@ def test_experiments_are_found_in_the_working_directory_or_else_with_the_package
     printed = capsys.readouterr().out
     assert f"--data.init_args.path=a.npz --{MU}=-1 --seed_everything=1" in printed
     assert not (tmp_path / "runs").exists()
-    with pytest.raises(SystemExit):
-        main(["experiment", "status", "8"])
-    assert "There are 07_tiny" in capsys.readouterr().err
+    assert "There are 07_tiny" in refusal("experiment", "status", "8")
 
 
 def test_a_report_is_made_of_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

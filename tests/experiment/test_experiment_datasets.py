@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_images
 
 from rectified_lpjepa.data import NpzDataModule
 from rectified_lpjepa.experiment.datasets import DATASETS, make_datasets
@@ -26,8 +26,6 @@ def test_a_data_set_is_made_once_and_opens(name: str, classes: int, samples: int
 
 
 def test_patches_are_parts_of_their_photograph() -> None:
-    from sklearn.datasets import load_sample_images
-
     images, labels = DATASETS["photo_patches"]()
     temple, flower = load_sample_images().images
     assert np.array_equal(images[21], temple[32:64, 32:64])  # 20 in a row

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from subjects import FakeSubject, clusters
+from subjects import PixelSubject
 from tiny_jepa import digits, quiet_trainer, tiny_model
 from torch import Tensor
 
@@ -52,7 +51,7 @@ QUICK: dict[str, dict[str, Any]] = {  # options that make an evaluation cheap, a
 }
 
 
-class Pixels(FakeSubject):
+class Pixels(PixelSubject):
     """The first digits; the features are a few mixtures of their pixels, and every other data set has the same.
 
     Args:
@@ -60,7 +59,7 @@ class Pixels(FakeSubject):
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(clusters(1), clusters(1), law=RectifiedGeneralizedGaussian(2.0, 0.0, 1.0))
+        super().__init__(law=RectifiedGeneralizedGaussian(2.0, 0.0, 1.0))
         self.folder = folder
 
     def batches(self, split: Split, data: TwoViewDataModule | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -72,8 +71,7 @@ class Pixels(FakeSubject):
         return super().embed(pixels @ mixing / 8)
 
     def features(self, split: Split, data: TwoViewDataModule | None = None) -> FeatureSet:
-        images, labels = (torch.cat(parts) for parts in zip(*self.batches(split), strict=True))
-        return replace(self.embed(images), labels=labels, num_classes=10)
+        return super().features(split)
 
     def views(self, split: Split, samples: int, draw: int = 0) -> list[FeatureSet]:
         return [self.features(split).rows(torch.arange(samples))] * 2

@@ -1,3 +1,5 @@
+"""The page of an experiment: all of its numbers, and nothing that it must fetch."""
+
 import base64
 import csv
 import json
@@ -151,8 +153,8 @@ def test_what_conditions_compared_is_in_the_page_and_in_a_file(tmp_path):
 
 
 def test_a_setting_beyond_the_curve_has_no_reference(tmp_path):
-    cells = [{"setting": "p=2", "seed": 0, ENCODER: 0.2, "reference": None, "difference": None}]
-    verdict = {"text": "no loss", "holds": None, "measured": "beyond", "metric": ENCODER, "cells": cells}
+    cell = {"setting": "p=2", "seed": 0, ENCODER: 0.2, "reference": None, "difference": None}
+    verdict = {"text": "no loss", "holds": None, "measured": "beyond", "metric": ENCODER, "cells": [cell]}
     page = Page(write_report(small(tmp_path, conditions=[verdict])))
     assert page.tables[1][1] == ["p=2", "0", "20.00", "", ""]
 

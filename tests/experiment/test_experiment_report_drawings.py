@@ -1,4 +1,7 @@
+"""Which points, titles and texts the figures of an experiment's file get."""
+
 import json
+from contextlib import contextmanager
 
 import pytest
 from fake_control import write_control
@@ -21,15 +24,20 @@ def legend(drawing):
     return [text.get_text() for text in drawing.figure.legends[0].get_texts()]
 
 
-def change_evaluation(results, name, change):
-    """Change what an evaluation of every run says, for as long as the test runs."""
+@contextmanager
+def changed_evaluation(results, name, change):
+    """Change inside what an evaluation of every run says."""
     paths = list(results.folder.glob(f"points/*/evaluation/{name}.json"))
     former = [path.read_text() for path in paths]
     for path in paths:
         content = json.loads(path.read_text())
         change(content)
         path.write_text(json.dumps(content))
-    return lambda: [path.write_text(text) for path, text in zip(paths, former, strict=True)]
+    try:
+        yield
+    finally:
+        for path, text in zip(paths, former, strict=True):
+            path.write_text(text)
 
 
 def test_without_series_all_that_varies_is_told_apart(results):
@@ -148,10 +156,9 @@ def test_a_collapsed_model_has_no_spectrum(results):
         found = content["details"]["projector"]
         found["eigenvalues"] = [0.0] * len(found["eigenvalues"])
 
-    restore = change_evaluation(results, "rank", collapse)
-    with pytest.raises(NothingToDrawError, match="every eigenvalue of the projector's covariance is zero"):
+    nothing = "every eigenvalue of the projector's covariance is zero"
+    with changed_evaluation(results, "rank", collapse), pytest.raises(NothingToDrawError, match=nothing):
         draw(results, Figure("spectrum"))
-    restore()
 
 
 def test_errors_are_told_from_the_other_test_samples(results):
@@ -169,25 +176,20 @@ def test_numbers_that_are_not_defined(results):
         content["details"].get("preactivations", {})["qq"] = []
         content["details"]["projector"] = {}
 
-    figures = (("score_histogram", "ood"), ("qq", "distribution"), ("activity_per_class", "sparsity"))
-    for kind, evaluation in figures:
-        restore = change_evaluation(results, evaluation, undefined)
-        if kind == "score_histogram":
-            assert "AUROC nan" in draw(results, Figure(kind))[0].figure.axes[0].get_title("left")
-        else:
-            with pytest.raises(NothingToDrawError, match=f"`{evaluation}`"):
-                draw(results, Figure(kind))
-        restore()
+    with changed_evaluation(results, "ood", undefined):
+        assert "AUROC nan" in draw(results, Figure("score_histogram"))[0].figure.axes[0].get_title("left")
+    for kind, evaluation in (("qq", "distribution"), ("activity_per_class", "sparsity")):
+        nothing = pytest.raises(NothingToDrawError, match=f"`{evaluation}`")
+        with changed_evaluation(results, evaluation, undefined), nothing:
+            draw(results, Figure(kind))
 
 
-def test_entropy_is_left_out_where_independence_was_not_measured(results):
-    paths = list(results.folder.glob("points/*/evaluation/independence.json"))
-    for path in paths:
-        path.rename(path.with_suffix(".hidden"))
+def test_entropy_is_left_out_where_independence_was_not_measured(tmp_path):
+    folder = write_experiment(tmp_path, ps=(2.0,), mus=(0.0,), seeds=(0,))
+    for path in folder.glob("points/*/evaluation/independence.json"):
+        path.unlink()
     with pytest.raises(NothingToDrawError, match="no point has both"):
-        draw(results, Figure("entropy_over_sparsity"))
-    for path in paths:
-        path.with_suffix(".hidden").rename(path)
+        draw(Results.read(folder), Figure("entropy_over_sparsity"))
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+"""The figures of a report can be read, and show the numbers that they are given."""
+
 import math
 
 import numpy as np
@@ -5,8 +7,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+from legible import assert_fits_a_column, shown_texts
 
 from rectified_lpjepa.experiment.presentation import FIGURES
 from rectified_lpjepa.experiment.report import feature_figures, figures
@@ -79,37 +80,8 @@ def figure(request):
     return request.param()
 
 
-def shown_texts(figure: Figure) -> list[Text]:
-    """Return what is written; tick labels outside the view are kept by matplotlib but not drawn."""
-    ticks = {
-        text
-        for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        for tick in axis.get_major_ticks() + axis.get_minor_ticks()
-        for text in (tick.label1, tick.label2)
-    }
-    drawn = {
-        text
-        for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        for tick in axis._update_ticks()
-        for text in (tick.label1, tick.label2)
-    }
-    return [
-        text
-        for text in figure.findobj(Text)
-        if text.get_text() and text.get_visible() and (text not in ticks or text in drawn)
-    ]
-
-
 def test_fits_a_column_and_nothing_is_cut_or_tiny(figure):
-    figure.draw_without_rendering()
-    assert figure.get_size_inches()[0] == 3.4
-    for text in shown_texts(figure):
-        box = text.get_window_extent()
-        inside = box.x0 > -2 and box.y0 > -2 and box.x1 < figure.bbox.x1 + 2 and box.y1 < figure.bbox.y1 + 2
-        assert inside, text
-        assert text.get_fontsize() >= 6.5, text
+    assert_fits_a_column(figure)
 
 
 def test_labels_do_not_overlap(figure):

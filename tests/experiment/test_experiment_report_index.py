@@ -1,3 +1,5 @@
+"""The page that lists all experiments and runs of a folder."""
+
 import json
 
 import pytest

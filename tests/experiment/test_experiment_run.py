@@ -12,7 +12,7 @@ from studies import finished, profile, write_experiment
 
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.models import load_checkpoint
-from rectified_lpjepa.experiment.run import evaluate_finished
+from rectified_lpjepa.experiment.run import check_evaluations, evaluate_finished
 from rectified_lpjepa.experiment.study import FILE, Study, Variant
 from rectified_lpjepa.main import main
 
@@ -91,8 +91,6 @@ def test_an_experiment_is_trained_evaluated_and_reported_once(
 def test_what_cannot_be_evaluated_is_refused_before_training(
     changed: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    from rectified_lpjepa.experiment.run import check_evaluations
-
     study = Study.open(str(experiment_file(tmp_path, **changed)), "smoke", str(tmp_path / "runs"))
     with pytest.raises(ValueError, match=message):
         check_evaluations(study)

@@ -1,11 +1,12 @@
+"""What tests of functions that use several threads ask for."""
+
 import pytest
-import torch
+
+from rectified_lpjepa.benchmarks import measure
 
 
 @pytest.fixture(params=[1, 2, 3])
 def threads(request):
     """Run with so many threads of PyTorch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    with measure.threads(request.param):
+        yield request.param

@@ -1,3 +1,5 @@
+"""Activity of classes and overlap of active features, against loops, SciPy and scikit-learn."""
+
 import itertools
 import math
 

@@ -1,3 +1,5 @@
+"""Cross-entropy over the samples that have a label, against SciPy's log-softmax."""
+
 import numpy as np
 import pytest
 import scipy.special

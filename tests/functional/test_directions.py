@@ -1,3 +1,5 @@
+"""Directions: uniform on the sphere, orthonormal, or eigenvectors, against SciPy and NumPy."""
+
 import numpy as np
 import pytest
 import scipy.stats

@@ -1,3 +1,5 @@
+"""Entropies of features, against Theorem 3.6 of arXiv 2602.01456 and SciPy's estimate."""
+
 import math
 
 import pytest

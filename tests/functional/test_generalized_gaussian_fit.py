@@ -1,3 +1,5 @@
+"""The fit of a generalised Gaussian, against SciPy's and the parameters that were drawn from."""
+
 import numpy as np
 import pytest
 import torch

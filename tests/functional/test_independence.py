@@ -1,3 +1,5 @@
+"""HSIC, normal scores and total correlation, against plain formulas and closed forms of normal laws."""
+
 import math
 
 import numpy as np

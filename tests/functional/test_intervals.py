@@ -1,3 +1,5 @@
+"""Welch's interval, against SciPy."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The invariance of views, against PyTorch's mean squared error."""
+
 import itertools
 
 import pytest

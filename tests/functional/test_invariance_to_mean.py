@@ -1,3 +1,5 @@
+"""The invariance of views to their mean, against NumPy."""
+
 import numpy as np
 import pytest
 import torch

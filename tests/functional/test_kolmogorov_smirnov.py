@@ -1,3 +1,5 @@
+"""The Kolmogorov-Smirnov distance, against SciPy's."""
+
 import math
 
 import numpy as np

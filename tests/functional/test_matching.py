@@ -1,3 +1,5 @@
+"""Values matched to targets of their rank, against a loop over NumPy sorts."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,6 @@ from hypothesis.extra import numpy as hnp
 
 from rectified_lpjepa.functional import matching
 from rectified_lpjepa.functional.matching import match_
-
-WAYS = {"float32": torch.float32, "float64": torch.float64}
 
 
 def reference(values, targets):
@@ -20,7 +20,7 @@ def reference(values, targets):
     return out, float(np.square(out.astype(np.float64)).sum())
 
 
-@pytest.mark.parametrize("dtype", WAYS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 5), (40, 2, 300), (2, 3, 1024), (3, 1, 70_000)])
 def test_equals_the_reference(dtype, shape):
     generator = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_any_values_get_the_target_of_their_rank(values):
     np.testing.assert_array_equal(packed, plain)
 
 
-def test_packed_and_sorted_ways_agree(monkeypatch):
+def test_packed_and_sorted_ways_agree():
     generator = torch.Generator().manual_seed(0)
     values, targets = torch.randn(70, 2, 500, generator=generator), torch.randn(70, 500, generator=generator)
     results = []

@@ -1,3 +1,5 @@
+"""The largest distance along a direction, against optimal transport and a shift whose direction is known."""
+
 import ot
 import pytest
 import torch

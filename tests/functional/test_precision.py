@@ -1,3 +1,5 @@
+"""Products in full float32, whatever the user has set and also under autocast."""
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode

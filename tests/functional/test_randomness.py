@@ -1,3 +1,5 @@
+"""Seeds, generators and blocks of rows that follow from a key alone."""
+
 import itertools
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Ranks, covariances and cosines, against NumPy and what is known of random matrices."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Shares of rows: all of them, once, evenly."""
+
 import pytest
 
 from rectified_lpjepa.functional.sharding import Shard

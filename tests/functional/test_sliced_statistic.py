@@ -1,9 +1,11 @@
+"""The mean of a statistic over directions: value and gradient against autograd of the plain mean."""
+
 import pytest
 import torch
+from gradients import value_and_gradient
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from sliced_problems import draw_without_target, problems_without_target
 
-from rectified_lpjepa.functional import random_directions
 from rectified_lpjepa.functional.sliced_statistic import mean_over_directions
 
 
@@ -18,31 +20,10 @@ def plain_fourth_moment(z, directions):
     return (directions @ z.mT).pow(4).mean()
 
 
-def draw(views=2, batch=7, dim=5, num=9, *, per_view=False, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    z = torch.randn(views, batch, dim, generator=generator, dtype=dtype)
-    directions = random_directions((views if per_view else 1) * num, dim, generator=generator, dtype=dtype)
-    return z, directions.view(views, num, dim) if per_view else directions
-
-
-def value_and_gradient(function, z, *arguments, **options):
-    leaf = z.clone().requires_grad_()
-    value = function(leaf, *arguments, **options)
-    value.backward()
-    return value.detach(), leaf.grad
-
-
 @settings(deadline=None, max_examples=40)
-@given(
-    views=st.integers(1, 3),
-    batch=st.integers(1, 9),
-    dim=st.integers(1, 6),
-    num=st.integers(1, 12),
-    per_view=st.booleans(),
-    seed=st.integers(0, 2**31),
-)
-def test_equals_autograd_of_the_plain_mean(views, batch, dim, num, per_view, seed):
-    z, directions = draw(views, batch, dim, num, per_view=per_view, seed=seed)
+@given(problem=problems_without_target)
+def test_equals_autograd_of_the_plain_mean(problem):
+    z, directions = problem
     found = value_and_gradient(mean_over_directions, z, directions, fourth_moment_)
     expected = value_and_gradient(plain_fourth_moment, z, directions)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
@@ -50,15 +31,15 @@ def test_equals_autograd_of_the_plain_mean(views, batch, dim, num, per_view, see
 
 @pytest.mark.parametrize("per_view", [False, True])
 def test_many_directions_on_several_threads(threads, per_view):
-    z, directions = draw(num=1500, per_view=per_view)
+    z, directions = draw_without_target(num=1500, per_view=per_view)
     found = value_and_gradient(mean_over_directions, z, directions, fourth_moment_)
     torch.testing.assert_close(found, value_and_gradient(plain_fourth_moment, z, directions), rtol=1e-12, atol=1e-14)
     assert torch.get_num_threads() == threads
 
 
 def test_shares_add_up_to_the_whole_and_may_be_empty():
-    z, directions = draw(num=10)
-    own = draw(num=4, per_view=True, seed=1)[1]
+    z, directions = draw_without_target(num=10)
+    own = draw_without_target(num=4, per_view=True, seed=1)[1]
     parts = [directions[:3], directions[3:3], own, directions[3:]]
     shares = [mean_over_directions(z, part, fourth_moment_, num_directions=14) for part in parts]
     blocks = [lambda part=part: part for part in parts]
@@ -71,7 +52,7 @@ def test_shares_add_up_to_the_whole_and_may_be_empty():
 
 
 def test_a_second_derivative_is_refused_and_there_is_no_graph_without_a_gradient():
-    z, directions = draw()
+    z, directions = draw_without_target()
     assert not mean_over_directions(z, directions, fourth_moment_).requires_grad
     mean = mean_over_directions(z.requires_grad_(), directions, fourth_moment_)
     (gradient,) = torch.autograd.grad(3 * mean, z, create_graph=True)
@@ -82,7 +63,7 @@ def test_a_second_derivative_is_refused_and_there_is_no_graph_without_a_gradient
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(dtype):
-    z, directions = draw(dtype=torch.float32)
+    z, directions = draw_without_target(dtype=torch.float32)
     z = z.to(dtype)
     with torch.autocast("cpu", dtype):
         value, gradient = value_and_gradient(mean_over_directions, z, directions, fourth_moment_)
@@ -93,7 +74,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 
 
 def test_errors():
-    z, directions = draw()
+    z, directions = draw_without_target()
     for arguments, message in [
         ((z[0], directions), r"features \(V, B, D\)"),
         ((z[:, :0], directions), "at least 1 sample"),

@@ -5,12 +5,11 @@ import weakref
 
 import pytest
 import torch
-from sliced_problems import draw, value_and_gradient
+from gradients import value_and_gradient
+from sliced_problems import draw
 
-from rectified_lpjepa.functional import (
-    random_directions,
-    sliced_wasserstein,
-)
+from rectified_lpjepa.benchmarks import measure
+from rectified_lpjepa.functional import random_directions, sliced_wasserstein
 from rectified_lpjepa.functional.randomness import keyed_blocks
 
 
@@ -56,12 +55,8 @@ def test_a_block_is_let_go_before_the_next_but_one_is_drawn():
         return directions
 
     z, target, _ = draw()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with measure.threads(1):
         sliced_wasserstein(z.requires_grad_(), target, [functools.partial(drawn, block) for block in range(50)])
-    finally:
-        torch.set_num_threads(before)
     assert most <= 2
     assert not alive
 

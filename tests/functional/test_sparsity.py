@@ -1,3 +1,5 @@
+"""The two sparsities, against a loop over rows and rows whose sparsity is known."""
+
 import numpy as np
 import pytest
 import torch

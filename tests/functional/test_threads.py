@@ -1,8 +1,11 @@
+"""A map over threads: order, errors, and the settings that it leaves as they were."""
+
 import threading
 
 import pytest
 import torch
 
+from rectified_lpjepa.benchmarks import measure
 from rectified_lpjepa.functional.threads import map_in_threads
 
 
@@ -20,18 +23,14 @@ def test_results_come_in_order_and_settings_stay(threads):
 
 
 def test_threads_run_side_by_side_and_compute_alone():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
     meeting = threading.Barrier(2, timeout=20)
 
     def meet(_):
         meeting.wait()  # passes only with both of them inside
         return torch.get_num_threads(), torch.is_grad_enabled()
 
-    try:
+    with measure.threads(2):
         assert map_in_threads(meet, range(2)) == [(1, False)] * 2
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_an_error_is_passed_on_and_settings_stay(threads):

@@ -1,21 +1,17 @@
+"""VISReg's distance and standardised features, against SciPy."""
+
 import math
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+from gradients import value_and_gradient
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from sliced_problems import draw_without_target, problems_without_target
 
 from rectified_lpjepa.functional import random_directions
 from rectified_lpjepa.functional.visreg import sliced_wasserstein_to_normal, standardize
-
-
-def draw(views=2, batch=9, dim=5, num=7, *, per_view=False, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    z = 1.5 * torch.randn(views, batch, dim, generator=generator, dtype=dtype) + 0.3
-    directions = random_directions((views if per_view else 1) * num, dim, generator=generator, dtype=dtype)
-    return z, directions.view(views, num, dim) if per_view else directions
 
 
 def plain_distance(z, directions):
@@ -25,29 +21,16 @@ def plain_distance(z, directions):
     return ((directions @ z.mT).sort(dim=-1).values - quantiles).square().mean()
 
 
-def value_and_gradient(function, z, *arguments):
-    leaf = z.clone().requires_grad_()
-    value = function(leaf, *arguments)
-    value.backward()
-    return value.detach(), leaf.grad
-
-
 @settings(deadline=None, max_examples=30)
-@given(
-    views=st.integers(1, 3),
-    batch=st.integers(1, 9),
-    dim=st.integers(1, 6),
-    per_view=st.booleans(),
-    seed=st.integers(0, 2**31),
-)
-def test_distance_equals_the_equation(views, batch, dim, per_view, seed):
-    z, directions = draw(views, batch, dim, per_view=per_view, seed=seed)
+@given(problem=problems_without_target)
+def test_distance_equals_the_equation(problem):
+    z, directions = problem
     found = value_and_gradient(sliced_wasserstein_to_normal, z, directions)
     torch.testing.assert_close(found, value_and_gradient(plain_distance, z, directions), rtol=1e-10, atol=1e-13)
 
 
 def test_float32_distance_stays_near_float64(threads):
-    z, directions = draw(batch=200, num=1100)
+    z, directions = draw_without_target(batch=200, num=1100)
     exact, exact_gradient = value_and_gradient(plain_distance, z, directions)
     value, gradient = value_and_gradient(sliced_wasserstein_to_normal, z.float(), directions.float())
     torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=0)
@@ -55,7 +38,7 @@ def test_float32_distance_stays_near_float64(threads):
 
 
 def test_distance_gradient_is_the_derivative():
-    z, directions = draw(batch=4, dim=3, num=4)
+    z, directions = draw_without_target(batch=4, dim=3, num=4)
     assert torch.autograd.gradcheck(lambda z: sliced_wasserstein_to_normal(z, directions), z.requires_grad_())
 
 
@@ -72,7 +55,7 @@ def test_distance_vanishes_on_the_quantiles_and_nearly_on_normal_samples():
 
 
 def test_standardized_features_equal_scipys_scores():
-    z, _ = draw(batch=40)
+    z, _ = draw_without_target(batch=40)
     found = standardize(z)
     scores = scipy.stats.zscore(z.numpy(), axis=1)
     std = z.numpy().std(axis=1, keepdims=True)
@@ -82,7 +65,7 @@ def test_standardized_features_equal_scipys_scores():
 
 
 def test_the_standard_deviation_divides_without_a_gradient_and_the_scale_term_has_one():
-    z, _ = draw(batch=4, dim=3)
+    z, _ = draw_without_target(batch=4, dim=3)
     constant = z.std(1, correction=0, keepdim=True) + 1e-4
     weights = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=z.dtype)
     _, gradient = value_and_gradient(lambda z: (weights * standardize(z).z).sum(), z)
@@ -101,7 +84,7 @@ def test_collapse_is_finite():
 
 
 def test_autocast_and_half_precision_compute_in_float32():
-    z, directions = draw(dtype=torch.float32)
+    z, directions = draw_without_target(dtype=torch.float32)
     results = []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
@@ -115,6 +98,6 @@ def test_autocast_and_half_precision_compute_in_float32():
 
 
 def test_a_broken_feature_breaks_the_distance():
-    z, directions = draw()
+    z, directions = draw_without_target()
     z[1, 7, 2] = math.nan
     assert not sliced_wasserstein_to_normal(z, directions).isfinite()

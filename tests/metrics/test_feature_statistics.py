@@ -1,3 +1,5 @@
+"""Statistics of features over batches and processes against NumPy's, and what the target predicts of them."""
+
 import doctest
 
 import numpy as np

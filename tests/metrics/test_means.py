@@ -1,3 +1,5 @@
+"""Running means over steps, processes and a stop."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""Backbones of every family: shapes, stems, starts, local crops, and what is refused."""
+
 from dataclasses import asdict
 
 import pytest

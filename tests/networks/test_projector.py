@@ -1,3 +1,5 @@
+"""The projector's layers, as the paper and SimCLR have them."""
+
 import pytest
 import torch
 from torch import nn

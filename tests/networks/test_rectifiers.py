@@ -1,3 +1,5 @@
+"""Rectifiers and their gradients, against closed forms in SciPy."""
+
 import numpy as np
 import pytest
 import scipy.special

@@ -1,7 +1,10 @@
+"""The axis term of RDMReg, against its equation."""
+
 import math
 
 import pytest
 import torch
+from promises import assert_processes_together_equal_one
 
 from rectified_lpjepa.functional.invariance import invariance
 from rectified_lpjepa.functional.quantized_law import quantized_law
@@ -45,17 +48,7 @@ def test_a_run_says_what_it_does_with_them():
 @pytest.mark.parametrize("world_size", [1, 2, 3, 12])
 def test_processes_together_equal_one(num, world_size):
     objective = RDMReg(TARGET, Directions(num=8), axes=Axes(weight=0.5, num=num))
-    z = features().requires_grad_()
-    alone = objective(z, z, seed=1, step=2)
-    (expected,) = torch.autograd.grad(alone.loss, z)
-    outputs = [
-        objective(local, z, seed=1, step=2, shard=Shard(rank, world_size))
-        for rank, local in enumerate(z.chunk(world_size, dim=1))
-    ]
-    mean = torch.stack([output.loss for output in outputs]).mean()
-    torch.testing.assert_close(mean, alone.loss)
-    torch.testing.assert_close(torch.autograd.grad(mean, z)[0], expected)
-    torch.testing.assert_close(torch.stack([o.parts["axes"] for o in outputs]).mean(), alone.parts["axes"])
+    assert_processes_together_equal_one(objective, features(), world_size)
 
 
 def test_each_process_by_itself_compares_its_own_samples():

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from promises import assert_autocast_changes_neither_loss_nor_gradient, assert_processes_together_equal_one
 
 from rectified_lpjepa.functional import invariance
 from rectified_lpjepa.functional.cross_entropy import labelled_cross_entropy
@@ -86,42 +87,13 @@ def test_defaults_are_the_authors():
 @every
 @pytest.mark.parametrize("world_size", [2, 3, 12])
 def test_processes_together_equal_one(objective, world_size):
-    z = features().requires_grad_()
-    alone = objective(z, z, seed=1, step=2, labels=LABELS)
-    (expected,) = torch.autograd.grad(alone.loss, z)
-    for divided in (True, False):  # sharded work, and all of it on every process
-        outputs = [
-            objective(
-                local,
-                z if objective.needs_gathering else local,
-                seed=1,
-                step=2,
-                shard=Shard(rank, world_size) if divided else Shard(),
-                labels=labels,
-            )
-            for rank, (local, labels) in enumerate(zip(z.chunk(world_size, 1), LABELS.chunk(world_size), strict=True))
-        ]
-        mean = torch.stack([output.loss for output in outputs]).mean()
-        torch.testing.assert_close(mean, alone.loss)
-        torch.testing.assert_close(torch.autograd.grad(mean, z)[0], expected)
-        for name, value in alone.parts.items():
-            torch.testing.assert_close(torch.stack([output.parts[name] for output in outputs]).mean(), value)
+    for divided in (True, False):
+        assert_processes_together_equal_one(objective, features(), world_size, labels=LABELS, divided=divided)
 
 
 @every
 def test_autocast_changes_neither_loss_nor_gradient(objective):
-    results = []
-    for enabled in (False, True):
-        z = features(dtype=torch.float32).requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            output = objective(z, z, seed=0, step=0, labels=LABELS)
-        output.loss.backward()
-        results.append((output, z.grad))
-    (full, full_grad), (autocast, autocast_grad) = results
-    assert full.loss.dtype == autocast.loss.dtype == torch.float32
-    assert torch.equal(full.loss, autocast.loss)
-    assert torch.equal(full_grad, autocast_grad)
-    assert all(part.ndim == 0 and not part.requires_grad for part in full.parts.values())
+    assert_autocast_changes_neither_loss_nor_gradient(objective, features(dtype=torch.float32), labels=LABELS)
 
 
 @every

@@ -1,3 +1,5 @@
+"""The directions of a step: a function of seed and step, whoever draws which share."""
+
 import pytest
 import torch
 

@@ -1,8 +1,11 @@
+"""RDMReg against equations 14 to 16 of arXiv 2602.01456, written out in loops."""
+
 import math
 
 import numpy as np
 import pytest
 import torch
+from promises import assert_autocast_changes_neither_loss_nor_gradient, assert_processes_together_equal_one
 
 from rectified_lpjepa.functional import keyed_generator
 from rectified_lpjepa.objectives import Axes, Directions, Objective, RDMReg, Shard, Target
@@ -53,36 +56,13 @@ def test_default_weights_are_the_papers():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("world_size", "num"), [(2, 13), (3, 20), (4, 6), (12, 7)])
 def test_processes_together_equal_one(kind, world_size, num):
-    objective = RDMReg(directions=Directions(kind, num))
-    z = features().requires_grad_()
-    alone = objective(z, z, seed=1, step=2)
-    (expected,) = torch.autograd.grad(alone.loss, z)
-
-    outputs = []
-    for rank, local in enumerate(z.chunk(world_size, dim=1)):
-        outputs.append(objective(local, z, seed=1, step=2, shard=Shard(rank, world_size)))
-    mean = torch.stack([output.loss for output in outputs]).mean()
-    torch.testing.assert_close(mean, alone.loss)
-    torch.testing.assert_close(torch.autograd.grad(mean, z)[0], expected)
-    for name, value in alone.parts.items():
-        torch.testing.assert_close(torch.stack([output.parts[name] for output in outputs]).mean(), value)
+    assert_processes_together_equal_one(RDMReg(directions=Directions(kind, num)), features(), world_size)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_autocast_changes_neither_loss_nor_gradient(kind):
-    objective = RDMReg(directions=Directions(kind, 64))
-    results = []
-    for enabled in (False, True):
-        z = features(batch=64, dtype=torch.float32).requires_grad_()
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            output = objective(z, z, seed=0, step=0)
-        output.loss.backward()
-        results.append((output, z.grad))
-    (full, full_grad), (autocast, autocast_grad) = results
-    assert full.loss.dtype == autocast.loss.dtype == torch.float32
-    assert torch.equal(full.loss, autocast.loss)
-    assert full.parts == autocast.parts
-    assert torch.equal(full_grad, autocast_grad)
+    z = features(batch=64, dtype=torch.float32)
+    assert_autocast_changes_neither_loss_nor_gradient(RDMReg(directions=Directions(kind, 64)), z)
 
 
 def test_half_precision_features_are_matched_to_a_float32_target():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -13,8 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from cluster import Cluster, tail, wait_for
+from identical import assert_identical
+from run_files import checkpoint, rows
 
 BATCHES_PER_EPOCH, EPOCHS = 20, 3
 STEPS = BATCHES_PER_EPOCH * EPOCHS
@@ -120,13 +120,11 @@ class Run:
 
     @property
     def checkpoint(self) -> dict[str, Any]:
-        loaded: dict[str, Any] = torch.load(self.path / "checkpoints" / "last.ckpt", weights_only=True)
-        return loaded
+        return checkpoint(self.path)
 
     @property
     def curves(self) -> list[dict[str, str]]:
-        with (self.path / "csv" / "metrics.csv").open(newline="") as file:
-            return list(csv.DictReader(file))
+        return rows(self.path)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -140,29 +138,15 @@ class Run:
         return [json.loads(line)["step"] for line in lines]
 
 
-def leaves(value: Any, key: str = "") -> dict[str, Any]:
-    """Flatten nested dicts and lists."""
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return {name: leaf for k, part in items for name, leaf in leaves(part, f"{key}/{k}").items()}
-    return {key: value}
-
-
 def assert_equal_bit_for_bit(run: Run, other: Run) -> None:
     """Compare weights, optimiser, schedule, logged curves and results."""
     kept = ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")
-    ours, theirs = (leaves({key: one.checkpoint[key] for key in kept}) for one in (run, other))
-    assert ours.keys() == theirs.keys()
-    assert ours["/global_step"] == STEPS
-    differing = [key for key in ours if not _equal(ours[key], theirs[key])]
-    assert not differing
+    ours, theirs = ({key: one.checkpoint[key] for key in kept} for one in (run, other))
+    assert_identical(ours, theirs)
+    assert ours["global_step"] == STEPS
     assert run.curves == other.curves
     assert len({row["step"] for row in run.curves}) >= STEPS // 2
     assert run.metrics == other.metrics
-
-
-def _equal(value: Any, other: Any) -> bool:
-    return torch.equal(value, other) if isinstance(value, torch.Tensor) else bool(value == other)
 
 
 def outputs(folder: Path) -> str:

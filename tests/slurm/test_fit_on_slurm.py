@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from cluster import Cluster, wait_for
-from jobs import BATCHES_PER_EPOCH, STEPS, Job, Run, assert_equal_bit_for_bit, leaves
+from jobs import BATCHES_PER_EPOCH, STEPS, Job, Run, assert_equal_bit_for_bit
 
 pytestmark = pytest.mark.timeout(500)
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
@@ -107,7 +107,7 @@ def test_two_nodes_end_with_the_numbers_of_one_process(
 ) -> None:
     alone, together = finished(one), finished(two)
     assert two.job.shown()["NodeList"] == "node[1-2]"
-    expected, found = (leaves(run.checkpoint["state_dict"]) for run in (alone, together))
+    expected, found = (run.checkpoint["state_dict"] for run in (alone, together))
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-7, atol=1e-9, msg=lambda text, at=name: f"{at}: {text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,20 +24,14 @@ from rectified_lpjepa.main import main
     ],
 )
 def test_a_wrong_command_line_is_refused_with_the_nearest_name(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, refusal: Callable[..., str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["sweep", *arguments])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in refusal("sweep", *arguments, code=2)
 
 
-def test_a_wrong_file_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_file_is_a_message(tmp_path: Path, refusal: Callable[..., str]) -> None:
     for file in (tmp_path / "none.yaml", write_sweep(tmp_path, gird={})):
-        with pytest.raises(SystemExit) as stop:
-            main(["sweep", "status", str(file)])
-        assert stop.value.code == 1
-        assert str(file) in capsys.readouterr().err
+        assert str(file) in refusal("sweep", "status", str(file))
 
 
 def test_a_dry_run_shows_points_commands_and_threads_and_writes_nothing(

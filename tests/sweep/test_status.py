@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh_interpreter import run_alone
 from sweeps import MU, finish, planned, write_sweep
 
 from rectified_lpjepa.sweep.command import sweep
@@ -112,15 +110,10 @@ def test_the_logs_of_other_points_are_not_mixed_up(one) -> None:
 
 def test_status_needs_neither_pytorch_nor_a_manifest(tmp_path: Path) -> None:
     file = write_sweep(tmp_path, grid={MU: [0.0, -1.0]})
-    code = (
-        f"import sys; from rectified_lpjepa.main import main; main(['sweep', 'status', {str(file)!r}]); print(json())"
-    )
-    code = code.replace("print(json())", "import json; print(json.dumps(sorted(sys.modules)))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    text, modules = done.stdout.rstrip().rsplit("\n", 1)
+    text, modules = run_alone("sweep", "status", str(file))
     assert "2 points: 2 not started" in text
     assert "mu=-1,seed=7" in text
-    assert not {"torch", "lightning", "numpy", "jsonargparse"} & set(json.loads(modules))
+    assert modules.isdisjoint({"torch", "lightning", "numpy", "jsonargparse"})
     assert not (tmp_path / "runs").exists()
 
 

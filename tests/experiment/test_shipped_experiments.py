@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from training_parser import parse_fit
 
-from rectified_lpjepa.cli import CLI
 from rectified_lpjepa.experiment.file import PROFILES, listed, read_experiment
 from rectified_lpjepa.experiment.run import check_evaluations
 from rectified_lpjepa.experiment.study import Study
@@ -72,24 +71,17 @@ def is_taken(option: str, entry: Entry, parsed: Any) -> bool:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_file_has_all_profiles_and_its_options_are_accepted(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_has_all_profiles_and_its_options_are_accepted(file: Path, tmp_path: Path) -> None:
     experiment = read_experiment(file)
     assert set(experiment.profiles) == set(PROFILES)
     assert "?" in experiment.question
-    parsed: list[Any] = []
-    monkeypatch.setattr(CLI, "before_instantiate_classes", lambda cli: parsed.append(cli.config.fit) or sys.exit())
-    monkeypatch.setattr("sys.argv", ["rectified-lpjepa"])
     for profile in PROFILES:
         study = Study(file, experiment, profile, str(tmp_path))
         check_evaluations(study)
         plan = make_plan(study.sweep, file.parent, Folder(study.folder))
         write_plan(Folder(study.folder), plan)
         for entry in covering(plan.entries):
-            with pytest.raises(SystemExit):
-                CLI(entry.argv)
-            config = parsed.pop()
+            config = parse_fit(entry.argv)
             for option in entry.options:
                 assert is_taken(option, entry, config), option
 
