@@ -11,6 +11,7 @@ from rectified_lpjepa.experiment.intervals import Interval
 from rectified_lpjepa.experiment.presentation import Column, Figure
 from rectified_lpjepa.experiment.report.drawing import NothingToDrawError
 from rectified_lpjepa.experiment.report.drawings import draw
+from rectified_lpjepa.experiment.report.marks import looks
 from rectified_lpjepa.experiment.report.quantities import Quantity, quantity
 from rectified_lpjepa.experiment.report.results import Results
 
@@ -218,3 +219,7 @@ def test_metrics_have_names(metric, axis):
 )
 def test_numbers_are_written_to_the_same_place(unit, mean, text):
     assert Quantity("m", "m", unit).shown_interval(mean) == text
+
+
+def test_as_many_series_as_an_experiment_has_look_each_its_own_way() -> None:
+    assert len(set(looks(12))) == 12

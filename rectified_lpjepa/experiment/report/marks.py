@@ -15,7 +15,9 @@ from matplotlib.lines import Line2D
 
 from rectified_lpjepa.plots import BLUE, GREEN, MEASURED, ORANGE, PREDICTED, PURPLE, SKY
 
-_LOOKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "v"), (SKY, "P"), ("black", "X"))
+# One marker more than colours: the seventh series has the first one's colour and a marker of its own, and so on up to 42.
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
+_MARKERS = ("o", "s", "^", "v", "P", "X", "*")
 GREY = "0.45"
 _SQUEEZED, _APART = 3.0, 1.5  # see panels_apart
 
@@ -174,8 +176,8 @@ def predicted_handle(label: str, colour: str = PREDICTED, linestyle: Any = "--")
 
 
 def looks(count: int) -> list[tuple[str, str]]:
-    """Return colours and markers that tell so many series apart; after six they come again."""
-    return [_LOOKS[index % len(_LOOKS)] for index in range(count)]
+    """Return a colour and a marker for each of so many series, by which up to 42 are told apart."""
+    return [(_COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]) for index in range(count)]
 
 
 def array(values: Sequence[Any]) -> Any:
