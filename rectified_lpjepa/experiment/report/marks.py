@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from rectified_lpjepa.plots import BLUE, GREEN, MEASURED, ORANGE, PREDICTED, PURPLE, SKY
 
-# One marker more than colours: the seventh series has the first one's colour and a marker of its own, and so on up to 42.
+# One marker more than colours: the seventh series has the first one's colour and a marker of its own, and so on.
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
 _MARKERS = ("o", "s", "^", "v", "P", "X", "*")
 GREY = "0.45"
