@@ -62,6 +62,7 @@ def test_the_published_loop_refuses_what_it_would_compute_otherwise() -> None:
         PublishedLoop(tiny_model(), data, "32-true", 100, 10, CPU, workers=0)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # of PyTorch 2.11, inside its compiler
 @pytest.mark.parametrize("compiled", [True, False])
 def test_the_bare_loops_model_is_compiled_as_fits(compiled: bool) -> None:
     model = tiny_model(compile=compiled)
