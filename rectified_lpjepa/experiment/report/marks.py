@@ -17,7 +17,7 @@ from rectified_lpjepa.plots import BLUE, GREEN, MEASURED, ORANGE, PREDICTED, PUR
 
 # One marker more than colours: the seventh series has the first one's colour and a marker of its own, and so on.
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, "black")
-_MARKERS = ("o", "s", "^", "v", "P", "X", "*")
+_MARKERS = ("o", "s", "^", "v", "P", "X", "<")
 GREY = "0.45"
 _SQUEEZED, _APART = 3.0, 1.5  # see panels_apart
 
