@@ -1,4 +1,4 @@
-"""The order of the test files, and what tests of every part of the program ask for."""
+"""What tests of every part of the program ask for."""
 
 from __future__ import annotations
 
@@ -7,16 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from rectified_lpjepa.main import main
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take long by themselves.
-
-    `--dist loadfile` hands whole files to the workers. A file of a minute that comes last keeps one worker busy and the
-    others waiting, however few tests it has.
-    """
-    long = {item.path for item in items if item.get_closest_marker("long")}
-    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture

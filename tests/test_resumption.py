@@ -21,8 +21,6 @@ from rectified_lpjepa.callbacks import FigureWriter, FiniteCheck, RunCheckpoint,
 from rectified_lpjepa.loggers import run_loggers
 from rectified_lpjepa.optim import Optimizer
 
-pytestmark = pytest.mark.long
-
 # ------------------------------------------------------------------ within one process: every step, every kind of run
 
 

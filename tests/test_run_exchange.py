@@ -27,8 +27,6 @@ from rectified_lpjepa.loggers import run_loggers
 from rectified_lpjepa.main import main
 from rectified_lpjepa.optim import Optimizer
 
-pytestmark = pytest.mark.long
-
 EVERY, STEPS = 4, 11
 READS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
 LOOKS = ("_look", "losses", "log_metrics")  # of the finite check, the progress bar and the loggers

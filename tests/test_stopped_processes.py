@@ -25,8 +25,6 @@ from rectified_lpjepa.callbacks import RunSummary
 from rectified_lpjepa.main import main
 from rectified_lpjepa.run import Run, RunDirectory
 
-pytestmark = pytest.mark.long
-
 CONFIG = """
 seed_everything: 3
 trainer: {max_epochs: 3, accelerator: cpu, log_every_n_steps: 2, limit_train_batches: 7}

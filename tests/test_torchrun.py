@@ -29,7 +29,7 @@ data: {class_path: DigitsDataModule, init_args: {batch_size: 32}}
 """
 STEPS = 6
 # Five starts of Python and what it imports, on a machine that may be busy.
-pytestmark = [pytest.mark.timeout(500), pytest.mark.long]
+pytestmark = pytest.mark.timeout(500)
 
 
 class Runs(NamedTuple):

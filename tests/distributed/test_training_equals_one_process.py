@@ -34,8 +34,6 @@ from rectified_lpjepa.objectives import (
 )
 from rectified_lpjepa.optim import Optimizer
 
-pytestmark = pytest.mark.long
-
 VIEWS, BATCH, DIM, STEPS = 2, 12, 10, 3
 RATES = {"lars": 0.01, "adamw": 0.1}
 

@@ -20,8 +20,6 @@ from rectified_lpjepa.sweep.command import sweep
 from rectified_lpjepa.sweep.file import Resources
 from rectified_lpjepa.sweep.local import environments, launch_options
 
-pytestmark = pytest.mark.long
-
 TINY = """
 trainer: {accelerator: cpu, log_every_n_steps: 1, limit_train_batches: 2, max_epochs: 1}
 model:
