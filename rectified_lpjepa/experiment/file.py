@@ -205,15 +205,17 @@ def find(name: str, folder: Path | None = None) -> Path:
         folder: where the experiments lie, see :func:`listed`.
 
     Raises:
-        ValueError: there is none of this name; the message lists those that there are.
+        ValueError: there is none of this name, or several of this number; the message lists them.
     """
     if Path(name).suffix in (".yaml", ".yml"):
         return Path(name)
     files = listed(folder)
     number = f"{int(name):02d}" if re.fullmatch(r"[0-9]+", name) else None
-    for file in files:
-        if file.stem == name or (number is not None and file.stem.partition("_")[0] == number):
-            return file
+    found = [file for file in files if file.stem == name or file.stem.partition("_")[0] == number]
+    if len(found) > 1:
+        raise ValueError(f"The number {name} is that of {' and '.join(path.stem for path in found)}. HINT: name one.")
+    if found:
+        return found[0]
     known = [file.stem for file in files]
     raise ValueError(f"There is no experiment {name!r}. There are {', '.join(known) or 'none'}.{nearest(name, known)}")
 

@@ -88,6 +88,14 @@ def test_an_experiment_is_found_by_number_name_and_path(tmp_path: Path) -> None:
         find("8", tmp_path / "empty")
 
 
+def test_a_number_of_two_experiments_is_refused_and_a_name_is_not(tmp_path: Path) -> None:
+    for name in ("07_one", "07_two"):
+        (tmp_path / f"{name}.yaml").touch()
+    with pytest.raises(ValueError, match="number 7 is that of 07_one and 07_two"):
+        find("7", tmp_path)
+    assert find("07_two", tmp_path).stem == "07_two"
+
+
 def test_the_short_names_of_what_varies(tmp_path: Path) -> None:
     content = profile(post_hoc=[{"where": {"mu": 0}}])
     assert read_experiment(write_experiment(tmp_path, profiles=content)).varied("smoke") == {
