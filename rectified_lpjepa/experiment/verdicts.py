@@ -86,7 +86,7 @@ Cell = dict[str, Any]
 def _trends(condition: Condition, groups: Sequence[Group]) -> Iterator[Comparison]:
     over, sign = str(condition.over), 1 if condition.trend == "increasing" else -1
     numbered = [group for group in groups if _is_number(group.values.get(over))]
-    for rest, series in _series(numbered, {over, *condition.where}):
+    for rest, series in _series(numbered, {over, *_fixed(condition)}):
         ordered = sorted(series, key=lambda group: float(group.values[over]))
         text = f"{_setting(rest)}: " if rest else ""
         text += ", ".join(f"{over}={shown(group.values[over])} {_mean(group, condition.metric)}" for group in ordered)

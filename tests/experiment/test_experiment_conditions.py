@@ -49,6 +49,7 @@ def test_a_trend_is_looked_at_for_each_other_setting() -> None:
     assert verdict.holds is False
     assert verdict.measured == "p=2: mu=-1 0.3 ± 0, mu=0 0.5 ± 0; p=1: mu=-1 0.4 ± 0, mu=0 0.2 ± 0"
     assert judge(level(trend="decreasing", over="mu", where={"p": 1.0}), groups).holds is True
+    assert judge(level(trend="increasing", over="mu", where={"p": [2.0, 1.0]}), groups) == verdict
 
 
 def test_bounds_must_hold_for_every_setting() -> None:
