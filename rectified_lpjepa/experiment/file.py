@@ -213,7 +213,8 @@ def find(name: str, folder: Path | None = None) -> Path:
     number = f"{int(name):02d}" if re.fullmatch(r"[0-9]+", name) else None
     found = [file for file in files if file.stem == name or file.stem.partition("_")[0] == number]
     if len(found) > 1:
-        raise ValueError(f"The number {name} is that of {' and '.join(path.stem for path in found)}. HINT: give a whole name.")
+        names = " and ".join(file.stem for file in found)
+        raise ValueError(f"The number {name} is that of {names}. HINT: give a whole name.")
     if found:
         return found[0]
     known = [file.stem for file in files]
