@@ -93,28 +93,13 @@ class RectifiedLpJEPA(LightningModule):
         seed: int = 0,
         compile: bool = False,  # noqa: A002 - as in torch.compile and nn.Module.compile
     ) -> None:
+        # Of NumPy's numbers, too, a checkpoint could not be read without running code.
+        mean, std = [float(value) for value in mean], [float(value) for value in std]
+        kept = {name: value for name, value in dict(locals()).items() if name not in ("self", "__class__", "compile")}
         super().__init__()
         if view_passes not in VIEW_PASSES:
             raise ValueError(f"There are no view_passes {view_passes!r}. Choose one of {', '.join(VIEW_PASSES)}.")
-        # Of NumPy's numbers, too, a checkpoint could not be read without running code.
-        mean, std = [float(value) for value in mean], [float(value) for value in std]
-        hyperparameters = plain_hyperparameters(
-            objective=objective,
-            backbone=backbone,
-            projector=projector,
-            rectifier=rectifier,
-            optimizer=optimizer,
-            view_passes=view_passes,
-            num_classes=num_classes,
-            image_size=image_size,
-            local_size=local_size,
-            in_channels=in_channels,
-            mean=mean,
-            std=std,
-            batch_size=batch_size,
-            seed=seed,
-        )
-        self.save_hyperparameters(hyperparameters, logger=False)
+        self.save_hyperparameters(plain_hyperparameters(**kept), logger=False)
         self.objective = objective
         self.optimizer_settings = optimizer
         self.rectifier: Rectifier = rectifier
