@@ -49,13 +49,14 @@ def sparsity(
       the largest ℓ0 of a class; the Jaccard index of the active sets of two views of a sample, of two samples of a
       class, and of two of different classes, each beside its expectation for independent uniform sets of these sizes.
     * ``sparsity_ridge``: a ridge classifier's accuracy, and ℓ0 and ℓ1 of the samples that it gets right and wrong.
-    * ``sparsity_on_<data set>``: ℓ0, ℓ1, dead units, normalised HSIC and the accuracy of a ridge classifier that was
-      trained on that data set's training split; and ``sparsity_across``: their correlations over the data sets.
+    * ``sparsity_on_<data set>``: ℓ0, ℓ1, dead units, normalised HSIC, and ``sparsity_ridge``'s numbers of a classifier
+      that was trained on that data set's training split; and ``sparsity_across``: their correlations over the data
+      sets.
 
     Numbers about classes are left out for data without labels or of one class, and those of a classifier also for data
     without a training split, which nothing else needs; the protocol says why. NaN: the overlap of active sets that are
-    all empty; a difference where fewer than two samples are right, or wrong; a correlation over fewer than three data
-    sets, or over equal values.
+    all empty; the mean of the samples that are right, or wrong, where there are none, and the difference where there
+    are fewer than two; a correlation over fewer than three data sets, or over equal values.
 
     Args:
         subject: the model and its data.
@@ -250,7 +251,7 @@ def _across(
             statistics = _statistics(z_ND)
             table[name] = {key: statistics[key] for key in ("l0", "l1", "dead_units")} | {"nhsic": _nhsic(z_ND, seed)}
             if name in trains:
-                table[name]["top1"] = float(classifier.right(trains[name], test, kind).double().mean())
+                table[name] |= _right_and_wrong(z_ND, classifier.right(trains[name], test, kind))[0]
             metrics |= _prefixed(f"{kind}/sparsity_on_{name}", table[name])
             found[name] = {"activity": numbers((z_ND != 0).double().mean(0))}
         for a in ("l0", "l1"):

@@ -100,7 +100,10 @@ def test_data_sets_are_measured_and_correlated():
     assert metrics["projector/sparsity_across/l0_nhsic_data_sets"] == 5
     assert ((rows[:, 2] > 0) & (rows[:, 2] < 1)).all()
     assert metrics["projector/sparsity_on_own/l0"] == metrics["projector/sparsity/l0"]
-    assert metrics["projector/sparsity_on_own/top1"] == metrics["projector/sparsity_ridge/top1"]
+    for name, value in metrics.items():
+        if "/sparsity_ridge/" in name:
+            assert metrics[name.replace("sparsity_ridge", "sparsity_on_own")] == value
+    assert metrics["projector/sparsity_on_c/l1_correct"] != metrics["projector/sparsity_on_c/l1_wrong"]
     assert set(evaluation.details["projector"]["data_sets"]) == {"own", "a", "b", "c", "d"}
 
 
@@ -136,7 +139,10 @@ def test_without_a_training_split_all_is_measured_but_a_classifier():
     alone = sparsity(OfTestSplitsAlone(test, other), against=["folder"])
     whole = sparsity(FakeSubject(test, test, others={"folder": (other, other)}, views=[[test, test]]), ["folder"])
     missing = whole.metrics.keys() - alone.metrics.keys()
-    assert missing == {name for name in whole.metrics if "/sparsity_ridge/" in name or name.endswith("/top1")}
+    of_ridge = {name.rpartition("/")[2] for name in whole.metrics if "projector/sparsity_ridge/" in name}
+    assert missing == {
+        name for name in whole.metrics if "sparsity_across" not in name and name.rpartition("/")[2] in of_ridge
+    }
     assert "projector/sparsity_on_folder/top1" in missing
     for name, value in alone.metrics.items():
         if "sparsity_across" not in name:
