@@ -35,8 +35,11 @@ EXIT_CODES = {
     "0": "done",
     "1": "an error, or a problem that doctor found",
     "2": "a wrong command line",
-    "130, 138, 143": "stopped by Ctrl-C, SIGUSR1 or SIGTERM; the same command goes on",
+    "3": "the time of --trainer.max_time is used up; the same command goes on",
+    "129, 130, 138, 143": "stopped by SIGHUP (a sweep), Ctrl-C, SIGUSR1 or SIGTERM; the same command goes on",
+    "141": "the reader of what it prints, such as head, has ended",
 }
+OUT_OF_TIME_EXIT = 3
 SIGNAL_EXIT = 128
 """Plus the signal: the exit code of a process that ended by it, by the shell's convention."""
 _SHOWN_VERSIONS = ("torch", "torchvision", "lightning", "timm")

@@ -22,6 +22,7 @@ _EVALUATIONS = ("validate", "test", "predict")
 _OWN_OPTIONS = ("--help", "-h", "--version")
 _LEADING_OPTIONS = ("--config", "-c", "--print_config")  # those that LightningCLI takes before a command
 _LIGHT = ("sweep", "completion", "doctor")  # commands that do without Lightning, or import it themselves
+_GOING_ON = ("evaluate", "experiment", "prepare", "sweep")  # commands that, after Ctrl-C, find what they have done
 _TRACEBACK = "RECTIFIED_LPJEPA_TRACEBACK"
 
 
@@ -165,13 +166,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Lightning starts further processes with the command line that it finds there.
         sys.argv[1:] = _with_config_of_checkpoint(given)
         _run(sys.argv[1:])
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        _say_interrupted()
+        _say_interrupted(given[0])
     except SystemExit as end:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
-        _say_interrupted()  # Lightning's evaluations answer Ctrl-C by this, with status 1
+        _say_interrupted(given[0])  # Lightning's evaluations answer Ctrl-C by this, with status 1
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_light(given):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its exit
+            raise SystemExit(SIGNAL_EXIT + signal.SIGPIPE) from None
         if os.environ.get(_TRACEBACK) or not _is_message(error):
             raise
         message = f"error: {_innermost(error)}{_hint(error)}\n(set {_TRACEBACK}=1 to see where it comes from)"
@@ -179,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(1) from None
 
 
-def _say_interrupted() -> NoReturn:
-    print("\nstopped; what is done is kept, and the same command goes on", file=sys.stderr)  # noqa: T201
+def _say_interrupted(command: str) -> NoReturn:
+    more = "; what is done is kept, and the same command goes on" if command in _GOING_ON else ""
+    print(f"\nstopped{more}", file=sys.stderr)  # noqa: T201
     raise SystemExit(SIGNAL_EXIT + signal.SIGINT) from None

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rectified_lpjepa.callbacks import RunCheckpoint, RunSummary
-from rectified_lpjepa.commands import SIGNAL_EXIT
+from rectified_lpjepa.commands import OUT_OF_TIME_EXIT, SIGNAL_EXIT
 from rectified_lpjepa.run import RunDirectory
 from rectified_lpjepa.slurm import requeue_job
 
@@ -42,24 +42,23 @@ def train(
         summary: by which the result is written.
 
     Raises:
-        SystemExit: a signal stopped it; the status is 128 and the signal's number.
+        SystemExit: a signal stopped it, with status 128 and the signal's number; or its time is used up, with status
+            3 on the first process, and 0 on the others, whose end a launcher would take for a crash.
         ValueError: the checkpoint is that of another run and has done all that is asked for.
     """
     try:
         trainer.fit(model, datamodule, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:
         number = cast("RunCheckpoint", trainer.checkpoint_callback).signals.number
-        if number is None and isinstance(end, SIGTERMException):
-            _say_stopped("stopped before its end", trainer, directory)
-            return
-        number = number or signal.SIGINT  # Lightning's answer to Ctrl-C that does not wait for the step's end
+        if number is None:  # Lightning's own end, which did not wait for that of the step
+            number = signal.SIGTERM if isinstance(end, SIGTERMException) else signal.SIGINT
         _say_stopped(f"stopped by {number.name}", trainer, directory)
         if number == signal.SIGUSR1:  # by which a cluster says that the job's time is almost up
             _requeue()
         raise SystemExit(SIGNAL_EXIT + number) from None
     if not summary.is_finished(trainer):
         _say_stopped("stopped before its end: the time of `--trainer.max_time` is used up", trainer, directory)
-        return
+        raise SystemExit(OUT_OF_TIME_EXIT if trainer.is_global_zero else 0)
     if summary.started or checkpoint is None:
         return
     if checkpoint.parent != directory.last_checkpoint.parent:

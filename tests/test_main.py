@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -75,6 +77,18 @@ def test_ctrl_c_ends_every_command_by_the_shells_convention(
 ) -> None:
     monkeypatch.setattr(program, "_run", command)
     assert "stopped; what is done is kept, and the same command goes on" in refusal("evaluate", "all", code=130)
+    assert "goes on" not in refusal("benchmark", "loss", code=130)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    program = [sys.executable, "-c", "from rectified_lpjepa.main import main; main(['completion', 'bash'])"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("command", ["fit", "predict"])

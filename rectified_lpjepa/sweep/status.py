@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rectified_lpjepa.commands import OUT_OF_TIME_EXIT
 from rectified_lpjepa.files import read_json
 from rectified_lpjepa.sweep.manifest import Entry, Folder
 from rectified_lpjepa.sweep.yaml_file import read_mapping
@@ -19,7 +20,8 @@ STATES = ("finished", "running", "queued", "stopped", "failed", "not started")
 ENCODER, PROJECTOR = "val/probe_encoder/top1", "val/probe_projector/top1"
 L0, L0_TARGET = "val/sparsity/l0", "val/sparsity/l0_target"
 _SHOWN = (ENCODER, PROJECTOR, L0, L0_TARGET)
-_STOPPED = (130, 138, 143)  # exit codes of `fit` after Ctrl-C, SIGUSR1 and SIGTERM: it has saved and goes on
+# Exit codes of `fit` when its time is used up, and after Ctrl-C, SIGUSR1 and SIGTERM: it has saved and goes on.
+_STOPPED = (OUT_OF_TIME_EXIT, 130, 138, 143)
 _EXIT = "exit code "
 _ERROR_LINES = 12
 

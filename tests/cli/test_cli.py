@@ -99,11 +99,16 @@ def test_the_last_epoch_is_validated_whatever_the_interval(
     assert "equal to training's log" in capsys.readouterr().out
 
 
-def test_a_trial_leaves_a_run_as_it_is(command: Callable[..., None], tmp_path: Path) -> None:
+def test_a_trial_leaves_a_run_as_it_is(
+    command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     directory = tmp_path / "run"
     command("fit", "--trainer.fast_dev_run=true", "--model.optimizer.warmup_epochs=0", directory=directory)
     assert not (directory / "result.json").exists()
-    command("fit", "--trainer.max_time=00:00:00:00", directory=directory)
+    with pytest.raises(SystemExit) as stop:
+        command("fit", "--trainer.max_time=00:00:00:00", directory=directory)
+    assert stop.value.code == 3
+    assert "--trainer.max_time` is used up in epoch 1" in capsys.readouterr().out
     assert not (directory / "result.json").exists()
 
 
