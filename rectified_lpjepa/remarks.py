@@ -16,6 +16,8 @@ CLIFF = 0.05
 """Active fraction below which accuracy falls steeply (arXiv 2602.01456: past about 95 % zeros)."""
 FEW_DIRECTIONS = 100
 """Directions from which training is stable, whatever the number of features (arXiv 2602.01456, Fig. 13c)."""
+EMULATED = ", emulated"
+"""What is added to the name of a precision that the processor has no instructions for."""
 _COLLAPSED = 0.1  # of the target's variance
 _CONSTANT = 1e-3  # without a target: sixty times less than the least that experiment 07 shows
 _WITHOUT_ZEROS = 0.999  # active fraction above which features without a target are those of no rectifier
@@ -54,9 +56,24 @@ def start_remarks(facts: Mapping[str, Any]) -> list[Remark]:
 
     Args:
         facts: what the objective says of itself, as in a run's ``summary.json``: ``active fraction of the target`` (1
-            for a target that is not rectified, of which nothing is said) and ``directions``, each if there is one.
+            for a target that is not rectified, of which nothing is said) and ``directions``, each if there is one; and
+            the ``precision``, which ends in :data:`EMULATED` where the processor has no instructions for it.
     """
-    return [*_target(facts.get("active fraction of the target")), *_directions(facts.get("directions"))]
+    return [
+        *_target(facts.get("active fraction of the target")),
+        *_directions(facts.get("directions")),
+        *_precision(facts.get("precision", "")),
+    ]
+
+
+def _precision(precision: str) -> Iterator[Remark]:
+    if precision.endswith(EMULATED):
+        yield Remark(
+            "note",
+            "this processor has no instructions for bfloat16, and training is many times slower than in float32",
+            precision,
+            "`--trainer.precision 32-true`",
+        )
 
 
 def remarks(metrics: Mapping[str, float], losses: Sequence[float] = ()) -> list[Remark]:

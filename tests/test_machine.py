@@ -12,9 +12,10 @@ from tiny_jepa import quiet_trainer
 
 from rectified_lpjepa import machine
 from rectified_lpjepa.benchmarks.report import describe_environment
-from rectified_lpjepa.callbacks.summary import _hardware as of_a_run
+from rectified_lpjepa.callbacks import summary
 from rectified_lpjepa.evaluation.run import _hardware as of_an_evaluation
 from rectified_lpjepa.machine import available_cores
+from rectified_lpjepa.remarks import start_remarks
 
 INFORMATION = (
     "processor\t: 0\nmodel\t\t: 85\nmodel name\t: A Processor 8000 @ 2.50GHz\nprocessor\t: 1\nmodel name\t: B\n"
@@ -61,6 +62,26 @@ def test_the_processor_is_the_one_that_the_system_names(information: Path, monke
 def test_all_results_name_it(information: Path, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     told = f"{threads} threads, A Processor 8000 @ 2.50GHz"
-    assert of_a_run(quiet_trainer(tmp_path)) == f"1 process(es) × {told}"
+    assert summary._hardware(quiet_trainer(tmp_path)) == f"1 process(es) × {told}"
     assert of_an_evaluation(torch.device("cpu")) == told
     assert describe_environment("cpu")["hardware"].startswith("A Processor 8000 @ 2.50GHz, ")
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the system does not list the processor's instructions")
+def test_bfloat16_is_emulated_where_the_processor_lacks_its_instructions() -> None:
+    instructions = set(Path("/proc/cpuinfo").read_text().split())
+    if instructions & {"avx512_bf16", "amx_bf16"}:
+        assert not summary._lacks_bfloat16()
+    elif "avx2" in instructions and not instructions & {"avx512bw", "avx_ne_convert"}:
+        assert summary._lacks_bfloat16()
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+def test_a_run_says_that_its_precision_is_emulated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, emulated: bool
+) -> None:
+    monkeypatch.setattr(summary, "_lacks_bfloat16", lambda: emulated)
+    assert summary._precision(quiet_trainer(tmp_path)) == "32-true"
+    half = summary._precision(quiet_trainer(tmp_path, precision="bf16-mixed"))
+    assert half == "bf16-mixed" + ", emulated" * emulated
+    assert [remark.measured for remark in start_remarks({"precision": half})] == [half] * emulated

@@ -19,7 +19,7 @@ import rectified_lpjepa
 from rectified_lpjepa.callbacks.cost import RunCost
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.machine import processor
-from rectified_lpjepa.remarks import remarks, start_remarks, told
+from rectified_lpjepa.remarks import EMULATED, remarks, start_remarks, told
 from rectified_lpjepa.source import commit
 
 _ROWS = (
@@ -78,7 +78,7 @@ class RunSummary(pl.Callback):
         self.on_train_epoch_start(trainer, pl_module)  # Lightning calls it no more for an epoch that had begun
         if not trainer.is_global_zero:
             return
-        facts: dict[str, Any] = {"hardware": _hardware(trainer)}
+        facts: dict[str, Any] = {"hardware": _hardware(trainer), "precision": _precision(trainer)}
         for part in (trainer.datamodule, pl_module):  # type: ignore[attr-defined]  # a connector sets it
             facts |= cast("Any", part).facts()
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -176,6 +176,17 @@ def _hardware(trainer: pl.Trainer) -> str:
     if trainer.strategy.root_device.type == "cuda":
         return f"{trainer.world_size} × {torch.cuda.get_device_name()}"
     return f"{trainer.world_size} process(es) × {torch.get_num_threads()} threads, {processor()}"
+
+
+def _lacks_bfloat16() -> bool:
+    # What PyTorch itself decides by; there is no public name for it.
+    return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def _precision(trainer: pl.Trainer) -> str:
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    is_emulated = on_cpu and "bf16" in str(trainer.precision) and _lacks_bfloat16()
+    return f"{trainer.precision}{EMULATED if is_emulated else ''}"
 
 
 def _readable(value: Any) -> str:

@@ -83,5 +83,6 @@ def test_the_result_of_a_run_has_it(tmp_path):
     trainer = quiet_trainer(tmp_path, [RunSummary(), measured])
     trainer.fit(tiny_model(), digits())
     found = json.loads((tmp_path / "result.json").read_text())["cost"]
-    assert found == measured.measured(trainer)
+    later = measured.measured(trainer)
+    assert found == later | {"peak_memory_gib": pytest.approx(later["peak_memory_gib"], rel=0.02)}  # it may have grown
     assert 0 < found["seconds_per_step"] < 60
