@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from fake_control import write_control
@@ -61,9 +62,20 @@ def test_series_may_be_settings_by_what_they_are_called(results):
     measured = [line for axes in drawing.figure.axes for line in axes.lines if line.get_marker() in ("o", "s")]
     assert [len(line.get_xdata()) for line in measured if len(line.get_xdata())] == [3, 5]
     assert "Lines join the settings of a series" in drawing.note
+    assert {line.get_linestyle() for line in measured if len(line.get_xdata())} == {"-"}
     # What is published is with the series whose setting it has.
     hollow = [line for axes in drawing.figure.axes for line in axes.lines if line.get_marker() == "D"]
     assert sorted(len(line.get_xdata()) for line in hollow) == [3, 5]
+
+
+def test_what_differs_in_more_than_numbers_is_not_joined(results):
+    kinds = {1.0: "relu", 2.0: "none"}
+    points = [replace(one, values=one.values | {"rectifier": kinds[one.values["p"]]}) for one in results.points]
+    series = {"both": {"mu": 0.0}, "one": {"rectifier": "relu", "mu": [-1.0, -2.0]}}
+    (drawing,) = draw(replace(results, points=points), Figure("accuracy_over_l0", series=series))
+    lines = [line for axes in drawing.figure.axes for line in axes.lines if line.get_marker() in ("o", "s")]
+    assert {line.get_marker(): line.get_linestyle() for line in lines} == {"o": "None", "s": "-"}
+    assert [line.get_linestyle() for line in drawing.figure.legends[0].get_lines()][:2] == ["None", "-"]
 
 
 def test_how_many_settings_are_within_the_tolerance_is_said(tmp_path):

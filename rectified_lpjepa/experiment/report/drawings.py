@@ -50,11 +50,12 @@ def draw(results: Results, figure: Figure) -> list[Drawing]:
 def accuracy_over_l0(results: Results, figure: Figure) -> list[Drawing]:
     """Draw accuracies against the measured active fraction, which is ``x``; one figure for each metric.
 
-    Lines join the points of series that the file names, to be compared at equal ``x``; else the Pareto front is drawn.
+    Lines join the points of series that the file names, where they differ in numbers alone, to be compared at equal
+    ``x``; without such series the Pareto front is drawn.
     """
     drawings = []
     connected = isinstance(figure.series, dict)
-    note = "Lines join the settings of a series: compare series at equal ℓ0."
+    note = "Lines join the settings of a series that differ in numbers alone: compare series at equal ℓ0."
     if not connected:
         note = "A point is on the Pareto front if no sparser point is as accurate."
     x = quantity(figure.x or _L0, results.columns)

@@ -34,6 +34,7 @@ class Series:
         x_half: the same of x, where x was measured.
         theory: what the target predicts for y.
         published: x and y of published results.
+        joined: whether a line may join the points; methods, which have no order, are not joined.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Series:
     x_half: Sequence[float | None] = ()
     theory: Sequence[float | None] = ()
     published: Sequence[tuple[Any, float]] = ()
+    joined: bool = True
 
 
 def panels_apart(panels: Mapping[str, Sequence[Series]]) -> list[tuple[str, Sequence[Series]]]:
@@ -95,7 +97,7 @@ def draw_points(axes: Axes, series: Sequence[Series], connected: bool = True) ->
             where, what = zip(*sorted(one.published), strict=True)
             axes.plot(where, what, linestyle=":", linewidth=0.8, **hollow(colour, line=True))
         draw_whiskers(axes, x, y, one.half, one.x_half, colour)
-        linestyle = "-" if connected else "none"
+        linestyle = "-" if connected and one.joined else "none"
         axes.plot(x, y, color=colour, marker=marker, markersize=4, linestyle=linestyle, zorder=3)
 
 
@@ -144,7 +146,14 @@ def series_legend(
     """
     beside = [published_handle()] if published or any(one.published for one in series) else []
     own = [
-        Line2D([], [], color=colour, marker=marker if markers else None, markersize=4, label=one.label or "measured")
+        Line2D(
+            *([], []),
+            color=colour,
+            marker=marker if markers else None,
+            markersize=4,
+            linestyle="-" if one.joined else "none",
+            label=one.label or "measured",
+        )
         for one, (colour, marker) in zip(series, looks(len(series)), strict=True)
         if one.label or beside or extra
     ]

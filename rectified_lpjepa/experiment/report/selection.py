@@ -89,7 +89,17 @@ def over_metric(results: Results, bundle: Bundle, y: Quantity, x: Quantity) -> S
         *_scaled([b for _, b in found], y),
         x_half=_scaled([a for a, _ in found], x)[1],
         published=published,
+        joined=_differ_in_numbers(bundle.groups),
     )
+
+
+def _differ_in_numbers(groups: Sequence[Group]) -> bool:
+    """Say whether groups are settings of one or more numbers, and agree in everything else."""
+    for name in {name for group in groups for name in group.values}:
+        values = [group.values.get(name) for group in groups]
+        if len({shown(value) for value in values}) > 1 and not all(type(value) in (int, float) for value in values):
+            return False
+    return True
 
 
 def over_value(results: Results, bundle: Bundle, y: Quantity, x: str) -> Series | None:
