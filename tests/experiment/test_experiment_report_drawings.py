@@ -235,3 +235,13 @@ def test_numbers_are_written_to_the_same_place(unit, mean, text):
 
 def test_as_many_series_as_an_experiment_has_look_each_its_own_way() -> None:
     assert len(set(looks(12))) == 12
+
+
+@pytest.mark.parametrize(("settings", "figures"), [(18, 1), (19, 2)])
+def test_more_bars_than_a_page_holds_are_a_figure_for_each_metric(results, settings, figures):
+    (one, *_) = results.points
+    points = [replace(one, values={"mu": float(number)}, label=f"setting {number}") for number in range(settings)]
+    metrics = ["val/probe_encoder/top1", "val/sparsity/l0"]
+    drawings = draw(replace(results, points=points, published=[]), Figure("bars", metrics=metrics))
+    assert [len(drawing.figure.axes) for drawing in drawings] == [2 // figures] * figures
+    assert drawings[0].title == ("Encoder probe and ℓ0" if figures == 1 else "Encoder probe")

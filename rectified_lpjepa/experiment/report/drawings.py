@@ -23,6 +23,7 @@ from rectified_lpjepa.sweep.manifest import shown
 
 _ACCURACY, _L0 = "val/probe_encoder/top1", "val/sparsity/l0"
 _ENTROPY = "independence/projector/independence/marginal_entropy"
+_BARS_OF_A_PAGE = 36
 _OWN_L0 = Quantity("renyi_dimension/D", "active fraction ℓ0", "")
 
 
@@ -146,14 +147,23 @@ def convergence(results: Results, figure: Figure) -> list[Drawing]:
 
 
 def bars(results: Results, figure: Figure) -> list[Drawing]:
-    """Draw metrics of each setting as bars, a panel for each metric; ``x`` names the value that labels a bar."""
+    """Draw metrics of each setting as bars, a panel for each metric; ``x`` names the value that labels a bar.
+
+    More bars than a page holds are told apart by metric, a figure each.
+    """
     metrics = _metrics(results, figure)
-    panels = {y.axis: [bar for group in results.groups if (bar := _bar(results, group, y, figure.x))] for y in metrics}
-    panels = {name: panel for name, panel in panels.items() if panel}
-    if not panels:
+    rows = {y: [bar for group in results.groups if (bar := _bar(results, group, y, figure.x))] for y in metrics}
+    rows = {y: panel for y, panel in rows.items() if panel}
+    if not rows:
         raise NothingToDrawError(f"no point has {_enumerate([y.metric for y in metrics], 'or')}")
-    alt = [f"{name}: " + ", ".join(f"{b.label} {b.value:.4g}" for b in panel) + "." for name, panel in panels.items()]
-    return [Drawing(figures.bars(panels), _capital(_enumerate([y.label for y in metrics])), _capital(" ".join(alt)))]
+    is_tall = sum(map(len, rows.values())) > _BARS_OF_A_PAGE
+    drawings = []
+    for shown_together in [{y: panel} for y, panel in rows.items()] if is_tall else [rows]:
+        panels = {y.axis: panel for y, panel in shown_together.items()}
+        title = _capital(_enumerate([y.label for y in shown_together]))
+        alt = (f"{name}: {', '.join(f'{b.label} {b.value:.4g}' for b in panel)}." for name, panel in panels.items())
+        drawings.append(Drawing(figures.bars(panels), title, _capital(" ".join(alt))))
+    return drawings
 
 
 def entropy_over_sparsity(results: Results, figure: Figure) -> list[Drawing]:
