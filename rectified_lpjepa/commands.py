@@ -6,6 +6,7 @@ import difflib
 import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from typing import TextIO
 
 from rectified_lpjepa import __version__
 
@@ -70,6 +71,11 @@ def installed_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print text of a command, by default to the standard output, and at once, so that a log has it in its order."""
+    print(text, file=file, flush=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

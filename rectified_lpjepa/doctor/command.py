@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rectified_lpjepa import __version__
+from rectified_lpjepa.commands import say
 from rectified_lpjepa.doctor.checks import findings
 from rectified_lpjepa.doctor.datasets import found_datasets
 from rectified_lpjepa.doctor.machine import Machine, look
@@ -37,8 +38,8 @@ def doctor(arguments: Sequence[str]) -> None:
     # A training cannot be read, nor run, where packages are broken.
     training = read_training(options) if options and not machine.broken else None
     found = findings(machine, training)
-    _say(_table(_facts(machine, given.datasets)))
-    _say("\n" + ("\n".join(map(str, found)) if found else "no problem found"))
+    say(_table(_facts(machine, given.datasets)))
+    say("\n" + ("\n".join(map(str, found)) if found else "no problem found"))
     if found:
         raise SystemExit(1)
 
@@ -99,7 +100,3 @@ def _starter(environment: Mapping[str, str]) -> str:
 def _table(facts: Mapping[str, str]) -> str:
     width = max(map(len, facts))
     return "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items())
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - the command line's output

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from rectified_lpjepa.commands import nearest
 from rectified_lpjepa.evaluation.datasets import DataSource
-from rectified_lpjepa.evaluation.extraction import Devices, say
+from rectified_lpjepa.evaluation.extraction import Devices
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.evaluation.run import FAILURES, evaluate, evaluate_one, open_subject
 from rectified_lpjepa.evaluation.subject import ModelSubject
 from rectified_lpjepa.parser import Parser
 from rectified_lpjepa.remarks import remarks, told
+from rectified_lpjepa.training import say
 
 _PROGRAM = "rectified-lpjepa evaluate"
 _ALL = "all"

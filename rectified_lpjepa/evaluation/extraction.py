@@ -31,6 +31,7 @@ from rectified_lpjepa.data.image_ops import grey_values
 from rectified_lpjepa.distributed import AllGatherDDPStrategy
 from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
 from rectified_lpjepa.slurm import srun_environment
+from rectified_lpjepa.training import say
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -221,9 +222,3 @@ def is_first() -> bool:
     """Say whether this is the first of all processes, whether they have found each other or not."""
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]  # Lightning sets it when it is imported
     return rank == 0
-
-
-@rank_zero_only
-def say(text: str) -> None:
-    """Print a line, on the first process alone."""
-    print(text)  # noqa: T201 - the command line's output

@@ -18,7 +18,7 @@ import torch
 
 import rectified_lpjepa
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name, has_training_split
-from rectified_lpjepa.evaluation.extraction import Devices, is_first, said_by_first, say
+from rectified_lpjepa.evaluation.extraction import Devices, is_first, said_by_first
 from rectified_lpjepa.evaluation.features import Evaluation
 from rectified_lpjepa.evaluation.models import load_checkpoint, load_timm
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
@@ -26,6 +26,7 @@ from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run, finge
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.functional.precision import full_precision
 from rectified_lpjepa.machine import processor
+from rectified_lpjepa.training import say
 
 # NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
 FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from rectified_lpjepa.commands import say
 from rectified_lpjepa.experiment.file import PROFILES, listed, read_experiment
 from rectified_lpjepa.sweep import launch
 from rectified_lpjepa.sweep.arguments import CommandParser
@@ -35,7 +35,7 @@ def experiment(arguments: Sequence[str]) -> None:
     """
     given = parse(arguments)
     if given.command == "list":
-        _say(aligned([[file.stem, read_experiment(file).title] for file in listed()]))
+        say(aligned([[file.stem, read_experiment(file).title] for file in listed()]))
         return
     from rectified_lpjepa.experiment.study import Study  # it imports PyTorch, which the list can do without
 
@@ -114,9 +114,4 @@ def _report(study: Study, root: Path) -> None:
     from rectified_lpjepa.experiment.summary import summary
 
     told = summary(study.write())
-    _say(f"\n{told}\n\nreport: {write_report(study.folder)}\nall experiments and runs: {write_index(root)}")
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - the command line's output
-    sys.stdout.flush()
+    say(f"\n{told}\n\nreport: {write_report(study.folder)}\nall experiments and runs: {write_index(root)}")

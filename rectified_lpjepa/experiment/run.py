@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import override
 
-from rectified_lpjepa.commands import SIGNAL_EXIT, nearest
+from rectified_lpjepa.commands import SIGNAL_EXIT, nearest, say
 from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.models import Model, load_checkpoint
@@ -84,19 +84,19 @@ def evaluate_finished(study: Study, source: DataSource) -> int:
     failed = 0
     variants = list(study.finished(study.load())) if study.profile.evaluations else []
     for number, variant in enumerate(variants, 1):
-        _say(f"evaluating {number}/{len(variants)}: {variant.directory.relative_to(study.folder.absolute())}")
+        say(f"evaluating {number}/{len(variants)}: {variant.directory.relative_to(study.folder.absolute())}")
         try:
             subject = _subject(variant, source)
         except FAILURES as error:
             failed = 1
-            _say(f"error: {variant.checkpoint}: {error}", sys.stderr)
+            say(f"error: {variant.checkpoint}: {error}", sys.stderr)
             continue
         for name, options in study.profile.evaluations.items():
             try:
                 evaluate_one(subject, name, _with_paths(options, made), variant.directory / "evaluation")
             except FAILURES as error:
                 failed = 1
-                _say(f"error: {name}: {error}", sys.stderr)
+                say(f"error: {name}: {error}", sys.stderr)
     return failed
 
 
@@ -137,7 +137,3 @@ def rectified_post_hoc(model: Model, rectifier: Rectifier) -> Model:
     if law is not None and rectifier != "none":
         law = RectifiedGeneralizedGaussian(law.p, law.loc, law.scale)
     return replace(model, network=_PostHoc(model.network, rectifier), rectified=rectifier != "none", law=law)
-
-
-def _say(text: str, file: Any = None) -> None:
-    print(text, file=file or sys.stdout, flush=True)

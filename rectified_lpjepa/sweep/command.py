@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rectified_lpjepa.commands import say
 from rectified_lpjepa.recipes import find_sweep
 from rectified_lpjepa.sweep import launch
 from rectified_lpjepa.sweep.arguments import CommandParser
@@ -86,14 +87,14 @@ def _collect(loaded: launch.Loaded, out: Path | None, parquet: bool) -> None:
     entries, varied = loaded.plan.current, loaded.sweep.varied
     target = out if out is not None else loaded.folder.path
     rows, summary = result_rows(entries, loaded.statuses), summary_rows(entries, loaded.statuses, varied)
-    _say(launch.heading(loaded))
-    _say(f"mean ± standard deviation over seeds\n\n{summary_table(summary, varied)}\n")
+    say(launch.heading(loaded))
+    say(f"mean ± standard deviation over seeds\n\n{summary_table(summary, varied)}\n")
     for name, table in (("results", rows), ("summary", summary)):
         write_csv(target / f"{name}.csv", table)
-        _say(str(target / f"{name}.csv"))
+        say(str(target / f"{name}.csv"))
     if parquet:
         write_parquet(target / "results.parquet", rows)
-        _say(str(target / "results.parquet"))
+        say(str(target / "results.parquet"))
 
 
 def _point(manifest: Path, index: int, options: list[str]) -> None:
@@ -103,10 +104,6 @@ def _point(manifest: Path, index: int, options: list[str]) -> None:
         raise ValueError(f"{manifest} has no point {index}: it has {len(entries)} points, counted from 0.")
     command = [sys.executable, "-m", "rectified_lpjepa", *entries[index].argv, *options]
     if os.environ.get("SLURM_PROCID", "0") == "0":
-        _say(f"$ {shlex.join(command)}")
+        say(f"$ {shlex.join(command)}")
     sys.stdout.flush()
     os.execv(command[0], command)
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - the command line's output

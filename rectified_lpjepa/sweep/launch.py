@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+from rectified_lpjepa.commands import say
 from rectified_lpjepa.sweep import slurm
 from rectified_lpjepa.sweep.file import Sweep
 from rectified_lpjepa.sweep.local import LocalLauncher, environments, launch_options
@@ -54,7 +55,7 @@ def load(sweep: Sweep, place: Path, *, needs_queue: bool = False) -> Loaded:
     except ValueError as error:
         if needs_queue:
             raise
-        _say(f"warning: what is queued is not known: {error}\n")
+        say(f"warning: what is queued is not known: {error}\n")
         queue = {}
     return Loaded(sweep, folder, plan, look(folder, plan.current, queue))
 
@@ -77,41 +78,41 @@ def run(sweep: Sweep, place: Path, *, launcher: str = "local", parallel: int = 1
     with Folder(Path(sweep.root) / sweep.name).locked():  # so that no point is submitted twice
         loaded = load(sweep, place, needs_queue=launcher == "slurm")
         write_plan(loaded.folder, loaded.plan)
-        _say(heading(loaded))
+        say(heading(loaded))
         if launcher == "slurm":
             _submit(loaded)
             return 0
     if not loaded.todo:
-        _say("nothing to run")
-        _say(status_table(loaded.plan.current, loaded.statuses))
+        say("nothing to run")
+        say(status_table(loaded.plan.current, loaded.statuses))
         return 0
     return LocalLauncher(loaded.folder, parallel, sweep.resources).run(loaded.todo, loaded.plan.current)
 
 
 def show(loaded: Loaded) -> None:
     """Print each point's state, epoch, accuracy and ℓ0."""
-    _say(heading(loaded))
-    _say(status_table(loaded.plan.current, loaded.statuses))
+    say(heading(loaded))
+    say(status_table(loaded.plan.current, loaded.statuses))
 
 
 def dry_run(loaded: Loaded, launcher: str, parallel: int) -> None:
     """Print what :func:`run` would do, and do nothing."""
     todo = loaded.todo
     show(loaded)
-    _say("\ncommands:" if todo else "\nnothing to run")
+    say("\ncommands:" if todo else "\nnothing to run")
     options = launch_options(loaded.sweep.resources) if launcher == "local" else []
     for entry in todo:
-        _say(f"{entry.index}: {shlex.join(['rectified-lpjepa', *entry.argv, *options])}")
+        say(f"{entry.index}: {shlex.join(['rectified-lpjepa', *entry.argv, *options])}")
     if launcher == "local":
         shared = environments(parallel, loaded.sweep.resources)
         told = " | ".join(" ".join(f"{name}={value}" for name, value in one.items()) for one in shared)
-        _say(f"\n{parallel} at a time, with {told}")
+        say(f"\n{parallel} at a time, with {told}")
     elif todo:
         script, note = _job_script(loaded)
         command = slurm.sbatch_command(
             loaded.folder, [entry.index for entry in todo], loaded.sweep.resources.max_parallel
         )
-        _say(f"\n{loaded.folder.job_script}:\n{note}\n{script}\n{shlex.join(command)}")
+        say(f"\n{loaded.folder.job_script}:\n{note}\n{script}\n{shlex.join(command)}")
 
 
 def heading(loaded: Loaded) -> str:
@@ -127,14 +128,14 @@ def heading(loaded: Loaded) -> str:
 
 def _submit(loaded: Loaded) -> None:
     if not loaded.todo:
-        _say("nothing to submit")
+        say("nothing to submit")
         return
     script, note = _job_script(loaded)
     if note:
-        _say(note)
+        say(note)
     indices = [entry.index for entry in loaded.todo]
     job = slurm.submit(loaded.folder, script, indices, loaded.sweep.resources.max_parallel)
-    _say(f"submitted {len(indices)} points as job {job}; output goes to {loaded.folder.logs}")
+    say(f"submitted {len(indices)} points as job {job}; output goes to {loaded.folder.logs}")
 
 
 def _job_script(loaded: Loaded) -> tuple[str, str]:
@@ -145,7 +146,3 @@ def _job_script(loaded: Loaded) -> tuple[str, str]:
     if not slurm.is_edited(present):
         return written, ""
     return present, f"{path} was edited and is used as it is. HINT: delete it to have it written from the sweep file."
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - the command line's output
