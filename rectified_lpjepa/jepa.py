@@ -30,7 +30,7 @@ from rectified_lpjepa.networks import (
     Projector,
     Rectifier,
     ViewPasses,
-    features_of_views,
+    features_with_crops,
     rectify,
 )
 from rectified_lpjepa.objectives import Objective
@@ -136,22 +136,6 @@ class RectifiedLpJEPA(LightningModule):
         preactivations = self.projector(encoder)
         return Features(encoder, preactivations, rectify(preactivations, self.rectifier))
 
-    def training_features(self, batch: Views) -> tuple[Features, Tensor]:
-        """Compute the features of the views of a batch.
-
-        Args:
-            batch: V global views and L local crops of B samples.
-
-        Returns:
-            The features of the global views, (V, B, F) and (V, B, D), which the probes learn on; and the projector's
-            of the global views and, after them, of the local crops, (V + L, B, D), on which the objective acts.
-        """
-        features = features_of_views(self, batch.images, self.view_passes)
-        if batch.local is None:
-            return features, features.projector
-        local = features_of_views(self, batch.local, self.view_passes)
-        return features, torch.cat((features.projector, local.projector))
-
     # ------------------------------------------------------------------------------------------------ training
 
     @override
@@ -174,7 +158,7 @@ class RectifiedLpJEPA(LightningModule):
 
     @override
     def training_step(self, batch: Views, batch_idx: int) -> dict[str, Any]:
-        features, z_VBD = self.training_features(batch)
+        features, z_VBD = features_with_crops(self, batch.images, batch.local, self.view_passes)
         strategy, shard = self.trainer.strategy, current_shard()
         gathered_VBD = z_VBD
         if self.objective.needs_gathering and isinstance(strategy, AllGatherDDPStrategy):

@@ -23,6 +23,7 @@ from rectified_lpjepa.data.batches import Batch, Views
 from rectified_lpjepa.data.images import InMemoryImages
 from rectified_lpjepa.functional import random_directions
 from rectified_lpjepa.jepa import RectifiedLpJEPA
+from rectified_lpjepa.networks import features_with_crops
 from rectified_lpjepa.objectives import RDMReg
 
 _MIXED = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
@@ -107,7 +108,7 @@ class BareLoop(Loop):
         """Forward, loss, backward, optimiser and schedule on the views of a batch."""
         model = self.model
         with self.autocast():
-            features, z_VBD = model.training_features(views)
+            features, z_VBD = features_with_crops(model, views.images, views.local, model.view_passes)
             loss = model.objective(
                 z_VBD,
                 z_VBD,

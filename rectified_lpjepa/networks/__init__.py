@@ -1,7 +1,7 @@
 """The network of the model: backbone, projector, rectifier."""
 
 from rectified_lpjepa.networks.backbone import Backbone, Encoder
-from rectified_lpjepa.networks.features import VIEW_PASSES, Features, ViewPasses, features_of_views
+from rectified_lpjepa.networks.features import VIEW_PASSES, Features, ViewPasses, features_of_views, features_with_crops
 from rectified_lpjepa.networks.projector import Projector
 from rectified_lpjepa.networks.rectifiers import RECTIFIERS, Rectifier, rectify
 
@@ -15,5 +15,6 @@ __all__ = [
     "Rectifier",
     "ViewPasses",
     "features_of_views",
+    "features_with_crops",
     "rectify",
 ]

@@ -43,3 +43,24 @@ def features_of_views(network: Callable[[Tensor], Features], views: Tensor, pass
         return Features(*(torch.stack(parts) for parts in zip(*of_view, strict=True)))
     joint = network(views.flatten(0, 1))
     return Features(*(part.unflatten(0, views.shape[:2]) for part in joint))
+
+
+def features_with_crops(
+    network: Callable[[Tensor], Features], views: Tensor, crops: Tensor | None, passes: ViewPasses
+) -> tuple[Features, Tensor]:
+    """Compute the features of the views of a batch, and of its local crops.
+
+    Args:
+        network: from images (B, C, S, S) to their features.
+        views: V global views (V, B, C, S, S).
+        crops: L local crops (L, B, C, s, s); None for none.
+        passes: as in :func:`features_of_views`, of global views and of crops by themselves.
+
+    Returns:
+        The features of the global views, (V, B, F) and (V, B, D), on which probes learn; and the projector's of the
+        global views and, after them, of the local crops, (V + L, B, D), on which the objective acts.
+    """
+    features = features_of_views(network, views, passes)
+    if crops is None:
+        return features, features.projector
+    return features, torch.cat((features.projector, features_of_views(network, crops, passes).projector))
