@@ -24,6 +24,7 @@ COMMANDS = {
     "doctor": "show versions, devices and data sets, and look for what would go wrong",
     "completion": "print a script that completes commands and options in bash or zsh",
 }
+"""The commands, and what each does."""
 EXAMPLES = {
     "fit --config digits": "train on scanned digits, without a download",
     "validate --config digits": "evaluate that run",
@@ -31,12 +32,14 @@ EXAMPLES = {
     "experiment run 02": "answer a question of the paper, small",
     "doctor": "look at this machine first",
 }
+"""Command lines to begin with, and what each does."""
 EXIT_CODES = {
     "0": "done",
     "1": "an error, or a problem that doctor found",
     "2": "a wrong command line",
     "130, 138, 143": "stopped by Ctrl-C, SIGUSR1 or SIGTERM; the same command goes on",
 }
+"""Exit codes, and what each means."""
 SIGNAL_EXIT = 128
 """Plus the signal: the exit code of a process that ended by it, by the shell's convention."""
 _SHOWN_VERSIONS = ("torch", "torchvision", "lightning", "timm")
