@@ -28,7 +28,7 @@ setup-newest: ## make .venv anew with the newest packages that pyproject.toml al
 	@$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
 	@touch $(STAMP)
 
-demo: setup ## train on scanned digits, validate, draw (two to three minutes)
+demo: setup ## train on scanned digits, validate, draw (two to three and a half minutes)
 	@$(BIN)/rectified-lpjepa fit --config configs/digits.yaml --run.fresh true
 	@echo "validating the checkpoint"
 	@$(BIN)/rectified-lpjepa validate --config configs/digits.yaml
