@@ -14,11 +14,6 @@ FREE_GB=35                         # buildah's vfs driver keeps a copy of everyt
 BASE=localhost/debian-python:bookworm
 IMAGE=localhost/rectified-lpjepa
 
-work=${1:-$(mktemp --directory)}
-mkdir -p "$work/tmp"
-work=$(realpath "$work")
-export TMPDIR=$work/tmp BUILDAH_ISOLATION=chroot
-BUILDAH=(buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run")
 times=()
 
 clean_up() {
@@ -84,7 +79,9 @@ check_contents() {
 
 demo() {
     in_image "$program" fit --config configs/digits.yaml
-    in_image "$program" validate --config configs/digits.yaml
+    in_image "$program" validate --config configs/digits.yaml | tee "$work/validated"
+    grep --quiet "^equal to training's log$" "$work/validated" ||
+        { echo "error: validate does not find what training logged" >&2 && return 1; }
     in_image grep --recursive --quiet --include=result.json "\"commit\": \"$commit\"" runs
 }
 
@@ -96,9 +93,12 @@ compare_losses() {
 }
 
 if [ "$(id -u)" -ne 0 ]; then echo "error: docker/check.sh needs root, for debootstrap and buildah's chroot" >&2; exit 1; fi
-free=$(df --output=avail --block-size=1G "$work" | tail -1)
+# Nothing is made before it is known that it will be used.
+place=${1:-${TMPDIR:-/tmp}}
+while [ ! -e "$place" ]; do place=$(dirname "$place"); done
+free=$(df --output=avail --block-size=1G "$place" | tail -1)
 if [ "$free" -lt "$FREE_GB" ]; then
-    echo "error: $work has $free GB free, $FREE_GB are needed. HINT: TMPDIR=/elsewhere make docker-check" >&2
+    echo "error: $place has $free GB free, $FREE_GB are needed. HINT: TMPDIR=/elsewhere make docker-check" >&2
     exit 1
 fi
 if ! command -v buildah >/dev/null || ! command -v debootstrap >/dev/null; then
@@ -107,6 +107,11 @@ fi
 
 commit=$(git describe --always --dirty=-modified --abbrev=12)
 keep=$([ $# -eq 0 ] && echo no || echo yes)
+work=${1:-$(mktemp --directory)}
+mkdir -p "$work/tmp"
+work=$(realpath "$work")
+export TMPDIR=$work/tmp BUILDAH_ISOLATION=chroot
+BUILDAH=(buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run")
 trap clean_up EXIT
 "${BUILDAH[@]}" images --quiet "$BASE" >/dev/null 2>&1 || timed "base image by debootstrap" make_base
 timed "build" build

@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "show versions, devices and data sets, and look for what would go wrong",
     "completion": "print a script that completes commands and options in bash or zsh",
 }
+"""The commands, and what each does."""
 EXAMPLES = {
     "fit --config digits": "train on scanned digits, without a download",
     "validate --config digits": "evaluate that run",
@@ -32,6 +33,7 @@ EXAMPLES = {
     "experiment run 02": "answer a question of the paper, small",
     "doctor": "look at this machine first",
 }
+"""Command lines to begin with, and what each does."""
 EXIT_CODES = {
     "0": "done",
     "1": "an error, or a problem that doctor found",
@@ -40,7 +42,9 @@ EXIT_CODES = {
     "129, 130, 138, 143": "stopped by SIGHUP (a sweep), Ctrl-C, SIGUSR1 or SIGTERM; the same command goes on",
     "141": "the reader of what it prints, such as head, has ended",
 }
+"""Exit codes, and what each means."""
 OUT_OF_TIME_EXIT = 3
+"""The exit code of a training that ``--trainer.max_time`` ended."""
 SIGNAL_EXIT = 128
 """Plus the signal: the exit code of a process that ended by it, by the shell's convention."""
 _SHOWN_VERSIONS = ("torch", "torchvision", "lightning", "timm")

@@ -114,7 +114,7 @@ def _directions(number: int | None) -> Iterator[Remark]:
             "warning",
             f"few directions: below about {FEW_DIRECTIONS} training converges slowly and less stably",
             f"{number} directions",
-            "`directions.num` 512 or more; the paper has 8192",
+            "`directions.num` 1024 or more; the paper has 8192",
         )
 
 

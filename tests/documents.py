@@ -1,15 +1,21 @@
-"""The README and the pages of the documentation: their code blocks, and the program's parsers to try them on."""
+"""The README, the documentation and what they lead to: their code, and the program's parsers to try it on."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from jsonargparse import capture_parser
 from training_parser import training_parser
 
@@ -29,7 +35,22 @@ PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
+DOCUMENTS = PAGES | {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [
+        *(ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / ".github" / "pull_request_template.md"),
+        *sorted((ROOT / "experiments" / "results").rglob("*.md")),
+    ]
+}
+"""The pages, and the other texts of the repository: their links and commands are checked, their Python is not run."""
 TRAININGS = ("fit", "validate", "test", "predict")
+INSTALLED = ("tensorboard", "torchrun")
+SHELL = ("exit", "export", "if", "mkdir", "source", "unset")
+FOREIGN = ("apptainer build", "docker build", "docker compose cp", "docker compose up", "docker save", "enroot import")
+FOREIGN += ("salloc",)
+"""What programs do that need not be here. Those that start ours (srun, `docker run`) are none: ours is looked at."""
+_EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+_SERVICES = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))["services"]
 
 
 class Block(NamedTuple):
@@ -44,14 +65,25 @@ class Block(NamedTuple):
 
 
 def blocks(page: str) -> list[Block]:
-    return [Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```", PAGES[page], flags=re.DOTALL | re.MULTILINE)]
+    text = DOCUMENTS[page]
+    return [Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)]
+
+
+def prose(page: str) -> str:
+    """A text without its code blocks."""
+    return re.sub(r"^```.*?^```", "", DOCUMENTS[page], flags=re.DOTALL | re.MULTILINE)
+
+
+def quoted(page: str) -> list[str]:
+    """What a text quotes in a line, as `this`."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(page))]
 
 
 def commands() -> list[str]:
-    """The command lines of all pages, each once."""
+    """The command lines of all texts, each once."""
     lines = (
         line
-        for page in PAGES
+        for page in DOCUMENTS
         for block in blocks(page)
         if block.language == "bash"
         for line in block.text.replace("\\\n", "").splitlines()
@@ -67,16 +99,72 @@ def files() -> dict[str, str]:
 
 def arguments_of(command: str) -> list[str] | None:
     """The program's arguments, also behind srun, torchrun or a container's options; None for another program's."""
+    words = _words(command)
+    for place, word in enumerate(words):
+        begins = [
+            words[: place + 1] == ["rectified-lpjepa"],
+            words[place - 1 : place + 1] in (["-m", "rectified_lpjepa"], ["python", "train.py"]),
+        ]
+        # Only where a command follows: an image has the program's name, too.
+        hands_over = word == "rectified-lpjepa" or word.endswith(".sif") or ("compose" in words and word in _SERVICES)
+        if any(begins) or (hands_over and words[place + 1 : place + 2] and words[place + 1] in program.COMMANDS):
+            return words[place + 1 :]
+    return None
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command line, without the variables that are set before it."""
     words = shlex.split(command, comments=True)
     while words and re.match(r"\w+=", words[0]):
         words.pop(0)
-    for start in (["rectified-lpjepa"], ["-m", "rectified_lpjepa"], ["python", "train.py"]):
-        for place in range(len(words)):
-            arguments = words[place + len(start) :]
-            is_command = bool(arguments) and arguments[0] in program.COMMANDS
-            if words[place : place + len(start)] == start and (place == 0 or is_command):
-                return arguments
-    return None
+    return words
+
+
+def check_line(line: str) -> None:
+    """Check a command line as well as can be without running it; a line of no known kind is an error."""
+    arguments, words = arguments_of(line), _words(line)
+    spoken = [word for word in words if not word.startswith("-")]
+    if arguments is not None:
+        check(arguments)
+    elif "-c" in words and "python" in words[: words.index("-c")]:
+        check_python(words[words.index("-c") + 1])
+    elif words[:1] == ["make"]:
+        subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+    elif words[:2] == ["pip", "install"]:
+        for requirement in words[2:]:
+            check_requirement(requirement)
+    elif words and (words[0] in INSTALLED or words[0].startswith(".venv/bin/")):
+        assert Path(sys.executable).with_name(Path(words[0]).name).exists(), words[0]
+        assert all((ROOT / word).exists() for word in spoken if word.startswith("tests/")), line
+    elif words and words[0] not in SHELL:
+        files = [file for option, file in pairwise(words) if option == "--file"]
+        assert all((ROOT / file).exists() for file in files), line
+        spoken = [word for word in spoken if word not in files]
+        starts = {" ".join(spoken[:number]) for number in (1, 2, 3)}
+        assert starts & set(FOREIGN), (
+            f"neither ours, nor make's, nor the shell's, nor known as another program's: {line}"
+        )
+
+
+def check_python(code: str) -> None:
+    """Compile Python that is not run, and look for what it imports."""
+    compile(code, "<text>", "exec")
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                importlib.import_module(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module or "")
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def check_requirement(requirement: str) -> None:
+    """Check what pip is asked for: our wheel, ourselves with extras that there are, or a package that is named here."""
+    found = re.fullmatch(r"rectified-lpjepa(?:\[([\w,]+)\])?", requirement)
+    if found is not None:
+        assert set((found[1] or "dev").split(",")) <= _EXTRAS.keys(), requirement
+    else:
+        assert requirement in ("dist/rectified_lpjepa-*.whl", "py-spy"), requirement
 
 
 def check(arguments: list[str]) -> None:
@@ -117,15 +205,18 @@ def quoted_messages() -> list[str]:
 
 @lru_cache
 def messages() -> list[str]:
-    """All texts in the package's source, with … for what is filled in."""
+    """All texts in the package's source but docstrings, with … for what is filled in."""
     return [text for path in sorted((ROOT / "rectified_lpjepa").rglob("*.py")) for text in _texts(path)]
 
 
 def _texts(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    # Texts that stand for themselves are said by nobody.
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield node.value
 
 

@@ -135,8 +135,8 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue of each image as torchvision's ``adjust_hue`` does; one-channel images are returned as they are.
 
     With V and m the largest and smallest channel, chroma c = V - m and hue h in turns, green is m + c · (2 - 6q) with
-    q = |h - 1/3| limited to [1/6, 1/3]; blue is the same about 2/3, and red is V - c · (2 - 6q) about 1/2. Solving for
-    h gives |h| = (g + b - r - m) / 6c + 1/6 with the sign of g - b, without a case for each sixth.
+    ``q = |h - 1/3|`` limited to [1/6, 1/3]; blue is the same about 2/3, and red is V - c · (2 - 6q) about 1/2. Solving
+    for h gives ``|h| = (g + b - r - m) / 6c + 1/6`` with the sign of g - b, without a case for each sixth.
 
     Args:
         images: (N, C, H, W).
