@@ -38,6 +38,7 @@ from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.models import Model
 
 _HASH_LENGTH = 16  # hexadecimal digits of hashes in the names of files
+_ROUNDING = 1e-6  # of a mean or a standard deviation in float32
 _LEFT = 24 * 60 * 60  # seconds without a change after which nobody writes a temporary file any more
 
 
@@ -205,7 +206,8 @@ def data_of_run(checkpoint: Path, model: Model) -> TwoViewDataModule:
 
     Raises:
         FileNotFoundError: there is no configuration.
-        ValueError: it cannot be read, or it is that of another model.
+        ValueError: it cannot be read, or its data are not those that the model was built for: they have other channels,
+            another size, other classes, or another mean or standard deviation.
     """
     path = run_directory(checkpoint) / "config.yaml"
     if not path.is_file():
@@ -222,11 +224,32 @@ def data_of_run(checkpoint: Path, model: Model) -> TwoViewDataModule:
     parser.add_subclass_arguments(TwoViewDataModule, "data")
     data = parser.instantiate(parser.parse_object({"data": settings})).data
     assert isinstance(data, TwoViewDataModule)
-    given, built = (data.in_channels, data.image_size), (model.in_channels, model.image_size)
-    if given != built:
+    given, built = _differing(data, model)
+    if given:
         raise ValueError(
-            f"{path} is not that of {checkpoint}: its images have {given[0]} channel(s) and {given[1]} × {given[1]} "
-            f"pixels, and the model was built for {built[0]} and {built[1]} × {built[1]}. HINT: name a checkpoint in "
-            "its own run directory, or the data with `--data`."
+            f"{path} does not give the data that {checkpoint} was trained on: they have {', '.join(given)}, and the "
+            f"model was built for {', '.join(built)}. It is the configuration of another run, or the data have changed "
+            "since. HINT: name a checkpoint in its own run directory, or the data with `--data`, which may be any."
         )
     return data
+
+
+def _differing(data: TwoViewDataModule, model: Model) -> tuple[list[str], list[str]]:
+    """Say what of some data is not as the model's own data were, and how it was with them.
+
+    Numbers of classes are compared where both have labels: these may have been added or removed since, and no feature
+    depends on them. Neither does one on the data's mean and standard deviation, for the model keeps its own; yet other
+    ones are those of other images.
+    """
+    names = ["in_channels", "image_size"]
+    if None not in (data.num_classes, model.num_classes):
+        names.append("num_classes")
+    differing = [name for name in names if getattr(data, name) != getattr(model, name)]
+    if data.in_channels == model.in_channels:
+        differing += [
+            name
+            for name in ("mean", "std")
+            if not np.allclose(getattr(data, name), getattr(model, name), rtol=_ROUNDING, atol=_ROUNDING)
+        ]
+    given, built = ([f"{name} {getattr(each, name)}" for name in differing] for each in (data, model))
+    return given, built
