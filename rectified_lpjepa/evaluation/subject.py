@@ -6,7 +6,8 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -215,15 +216,7 @@ def data_of_run(checkpoint: Path, model: Model) -> TwoViewDataModule:
             f"There is no {path}, which would say on which data {checkpoint} was trained. HINT: name them with "
             "`--data`, such as `--data digits` or `--data images.npz`."
         )
-    try:
-        config = yaml.safe_load(path.read_text())["data"]
-        settings = {"class_path": config["class_path"], "init_args": config.get("init_args", {}) | {"seed": model.seed}}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not the configuration of a run: its `data` cannot be read ({error}).") from error
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(TwoViewDataModule, "data")
-    data = parser.instantiate(parser.parse_object({"data": settings})).data
-    assert isinstance(data, TwoViewDataModule)
+    data = make_data(data_settings(path, seed=model.seed))
     given, built = _differing(data, model)
     if given:
         raise ValueError(
@@ -231,6 +224,41 @@ def data_of_run(checkpoint: Path, model: Model) -> TwoViewDataModule:
             f"model was built for {', '.join(built)}. It is the configuration of another run, or the data have changed "
             "since. HINT: name a checkpoint in its own run directory, or the data with `--data`, which may be any."
         )
+    return data
+
+
+def data_settings(path: Path, *, seed: int) -> dict[str, Any]:
+    """Read which data a run was trained on: ``class_path`` and ``init_args``, plain values.
+
+    Args:
+        path: of the ``config.yaml`` of the run.
+        seed: of the views, in the place of the one there.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())["data"]
+        return {"class_path": config["class_path"], "init_args": config.get("init_args", {}) | {"seed": seed}}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not the configuration of a run: its `data` cannot be read ({error}).") from error
+
+
+def make_data(settings: Mapping[str, Any]) -> TwoViewDataModule:
+    """Open the data of :func:`data_settings`.
+
+    Raises:
+        FileNotFoundError: they are not there.
+        ValueError: they are not there, or there is no such class or argument.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(TwoViewDataModule, "data")
+    try:
+        data = parser.instantiate(parser.parse_object({"data": dict(settings)})).data
+    except ArgumentError as error:
+        raise ValueError(f"The data {settings['class_path']} cannot be opened: {error}") from error
+    assert isinstance(data, TwoViewDataModule)
     return data
 
 

@@ -253,6 +253,9 @@ def test_the_configuration_must_be_there_and_the_checkpoints_own(checkpoint: Pat
         config.write_text(text)
         with pytest.raises(ValueError, match="its `data` cannot be read"):
             data_of_run(lone, model)
+    config.write_text("data: {class_path: no.Such}")
+    with pytest.raises(ValueError, match=r"The data no.Such cannot be opened"):
+        data_of_run(lone, model)
     write_config(config, image_size=24)
     with pytest.raises(ValueError, match="they have image_size 24, and the model was built for image_size 16"):
         data_of_run(lone, model)
