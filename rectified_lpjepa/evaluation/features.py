@@ -150,5 +150,8 @@ def require_labels(features: FeatureSet, what: str) -> int:
     if features.num_classes is None or bool((features.labels < 0).any()):
         raise ValueError(f"{what} needs a label for each sample, and these data have none. HINT: name labelled data.")
     if len(torch.unique(features.labels)) < 2:
-        raise ValueError(f"{what} needs samples of two classes or more; all {len(features)} samples are of one.")
+        raise ValueError(
+            f"{what} needs samples of two classes or more; all {len(features)} samples are of one. HINT: name data of "
+            "several classes, with samples of two of them or more for training and for testing."
+        )
     return features.num_classes

@@ -33,6 +33,9 @@ class Model:
             ``preactivations`` and ``projector`` (B, D).
         image_size: side S in pixels.
         in_channels: number C.
+        num_classes: labels of the data that it was trained on; None where they had none, or it is not known.
+        mean: of each channel, for images in [0, 1], as the network takes it off.
+        std: standard deviation of each channel, as the network divides by it.
         law: the distribution that each projector feature was asked to follow; None for a model without a target.
         rectified: whether the projector features pass a rectifier.
         seed: of the run.
@@ -44,6 +47,9 @@ class Model:
     network: nn.Module
     image_size: int
     in_channels: int
+    num_classes: int | None
+    mean: list[float]
+    std: list[float]
     law: Law | None
     rectified: bool
     seed: int
@@ -115,6 +121,9 @@ def load_checkpoint(path: Path) -> Model:
         _JEPANetwork(model),
         model.hparams["image_size"],
         model.hparams["in_channels"],
+        model.hparams["num_classes"],
+        model.hparams["mean"],
+        model.hparams["std"],
         model.law,
         model.rectifier != "none",
         model.seed,
@@ -150,6 +159,9 @@ def load_timm(name: str, *, pretrained: bool = False, seed: int = 0) -> Model:
         _TimmNetwork(model, config["mean"], config["std"]),
         height,
         channels,
+        num_classes=None,
+        mean=list(config["mean"]),
+        std=list(config["std"]),
         law=None,
         rectified=False,
         seed=seed,

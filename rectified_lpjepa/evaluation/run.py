@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import json
-import math
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from rectified_lpjepa.evaluation.datasets import DataSource, data_name, has_trai
 from rectified_lpjepa.evaluation.extraction import Devices, is_first, said_by_first
 from rectified_lpjepa.evaluation.features import Evaluation
 from rectified_lpjepa.evaluation.models import load_checkpoint, load_timm
+from rectified_lpjepa.evaluation.records import Basis, evaluation_of, is_current, read_record, to_json
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run, fingerprint, run_directory
 from rectified_lpjepa.files import write_text
@@ -155,16 +154,17 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
         ValueError: there is no such evaluation or option, or it does not apply to the subject.
     """
     path = out / f"{name}.json"
+    basis = Basis(subject.model.sha256, fingerprint(subject.data), with_defaults(name, options), subject.seed)
     identity = {
-        "checkpoint": {"path": subject.model.path, "sha256": subject.model.sha256, "step": subject.model.step},
+        "checkpoint": {"path": subject.model.path, "sha256": basis.weights, "step": subject.model.step},
         "data": {
             "name": data_name(subject.data),
-            "fingerprint": fingerprint(subject.data),
+            "fingerprint": basis.data,
             "train": len(subject.data.positions("train")) if has_training_split(subject.data) else None,
             "test": len(subject.data.positions("test")),
         },
-        "options": with_defaults(name, options),
-        "seed": subject.seed,
+        "options": basis.options,
+        "seed": basis.seed,
         "versions": {
             "rectified_lpjepa": rectified_lpjepa.__version__,
             "torch": torch.__version__,
@@ -173,7 +173,7 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
             "python": platform.python_version(),
         },
     }
-    stored = said_by_first(_read(path, identity, subject))
+    stored = said_by_first(_read(path, basis, subject))
     if stored is not None:
         say(f"{name}: already there")
         return stored, path
@@ -197,54 +197,8 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
     return found, path
 
 
-def to_json(record: Mapping[str, Any]) -> str:
-    """Write plain values as JSON; what is not a finite number becomes null."""
-    return json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(part) for part in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Read what :func:`evaluate` wrote; a number that was not finite is NaN.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged.
-    """
-    return _evaluation(read_record(path))
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read all that stands in the file of an evaluation; a number that was not finite is None.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged.
-    """
-    try:
-        record = json.loads(path.read_text())
-        assert isinstance(record["metrics"], dict)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"{path} is damaged, or not of an evaluation. HINT: delete it, and evaluate again.") from error
-    assert isinstance(record, dict)
-    return record
-
-
-def _evaluation(record: Mapping[str, Any]) -> Evaluation:
-    metrics = {name: math.nan if value is None else value for name, value in record["metrics"].items()}
-    return Evaluation(record["name"], record["protocol"], metrics, record["details"])
-
-
-def _read(path: Path, identity: Mapping[str, Any], subject: ModelSubject) -> Evaluation | None:
-    """Read a result if it is there, whole, and of what :func:`_decides` selects; the other data are opened again."""
+def _read(path: Path, basis: Basis, subject: ModelSubject) -> Evaluation | None:
+    """Read a result if it is there, whole, and what would be found now; the other data are opened again."""
     if not path.is_file():
         return None
     try:
@@ -252,28 +206,15 @@ def _read(path: Path, identity: Mapping[str, Any], subject: ModelSubject) -> Eva
     except ValueError as error:
         say(f"{error} It is made anew.")
         return None
-    if _decides(record) != _decides(json.loads(to_json(identity))):
-        return None
-    return _evaluation(record) if _are_unchanged(record.get("others"), subject) else None
 
+    def opened(name: str) -> str:
+        subject.open(name)
+        return subject.opened[name]
 
-def _decides(record: Mapping[str, Any]) -> list[Any]:
-    """Select of a record what decides its numbers, wherever it lay; the other data sets are compared by themselves."""
-    weights, data = record.get("checkpoint", {}).get("sha256"), record.get("data", {}).get("fingerprint")
-    version = record.get("versions", {}).get("rectified_lpjepa")
-    return [weights, data, record.get("options"), record.get("seed"), version]
-
-
-def _are_unchanged(others: Mapping[str, str] | None, subject: ModelSubject) -> bool:
-    """Say whether the data sets that an evaluation opened are still the same; without a record they may not be."""
-    if others is None:
-        return False
     try:
-        for name in others:
-            subject.open(name)
+        return evaluation_of(record) if is_current(record, basis, opened) else None
     except (FileNotFoundError, ValueError):
-        return False  # the evaluation itself says what is wrong with them
-    return all(subject.opened[name] == known for name, known in others.items())
+        return None  # the evaluation itself says what is wrong with the other data
 
 
 def with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

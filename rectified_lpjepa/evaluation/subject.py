@@ -6,7 +6,8 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from argparse import ArgumentError
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.models import Model
 
 _HASH_LENGTH = 16  # hexadecimal digits of hashes in the names of files
+_ROUNDING = 1e-6  # of a mean or a standard deviation in float32
 _LEFT = 24 * 60 * 60  # seconds without a change after which nobody writes a temporary file any more
 
 
@@ -205,7 +207,8 @@ def data_of_run(checkpoint: Path, model: Model) -> TwoViewDataModule:
 
     Raises:
         FileNotFoundError: there is no configuration.
-        ValueError: it cannot be read, or it is that of another model.
+        ValueError: it cannot be read, or its data are not those that the model was built for: they have other channels,
+            another size, other classes, or another mean or standard deviation.
     """
     path = run_directory(checkpoint) / "config.yaml"
     if not path.is_file():
@@ -213,20 +216,68 @@ def data_of_run(checkpoint: Path, model: Model) -> TwoViewDataModule:
             f"There is no {path}, which would say on which data {checkpoint} was trained. HINT: name them with "
             "`--data`, such as `--data digits` or `--data images.npz`."
         )
-    try:
-        config = yaml.safe_load(path.read_text())["data"]
-        settings = {"class_path": config["class_path"], "init_args": config.get("init_args", {}) | {"seed": model.seed}}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not the configuration of a run: its `data` cannot be read ({error}).") from error
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(TwoViewDataModule, "data")
-    data = parser.instantiate(parser.parse_object({"data": settings})).data
-    assert isinstance(data, TwoViewDataModule)
-    given, built = (data.in_channels, data.image_size), (model.in_channels, model.image_size)
-    if given != built:
+    data = make_data(data_settings(path, seed=model.seed))
+    given, built = _differing(data, model)
+    if given:
         raise ValueError(
-            f"{path} is not that of {checkpoint}: its images have {given[0]} channel(s) and {given[1]} × {given[1]} "
-            f"pixels, and the model was built for {built[0]} and {built[1]} × {built[1]}. HINT: name a checkpoint in "
-            "its own run directory, or the data with `--data`."
+            f"{path} does not give the data that {checkpoint} was trained on: they have {', '.join(given)}, and the "
+            f"model was built for {', '.join(built)}. It is the configuration of another run, or the data have changed "
+            "since. HINT: name a checkpoint in its own run directory, or the data with `--data`, which may be any."
         )
     return data
+
+
+def data_settings(path: Path, *, seed: int) -> dict[str, Any]:
+    """Read which data a run was trained on: ``class_path`` and ``init_args``, plain values.
+
+    Args:
+        path: of the ``config.yaml`` of the run.
+        seed: of the views, in the place of the one there.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read.
+    """
+    try:
+        config = yaml.safe_load(path.read_text())["data"]
+        return {"class_path": config["class_path"], "init_args": config.get("init_args", {}) | {"seed": seed}}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not the configuration of a run: its `data` cannot be read ({error}).") from error
+
+
+def make_data(settings: Mapping[str, Any]) -> TwoViewDataModule:
+    """Open the data of :func:`data_settings`.
+
+    Raises:
+        FileNotFoundError: they are not there.
+        ValueError: they are not there, or there is no such class or argument.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(TwoViewDataModule, "data")
+    try:
+        data = parser.instantiate(parser.parse_object({"data": dict(settings)})).data
+    except ArgumentError as error:
+        raise ValueError(f"The data {settings['class_path']} cannot be opened: {error}") from error
+    assert isinstance(data, TwoViewDataModule)
+    return data
+
+
+def _differing(data: TwoViewDataModule, model: Model) -> tuple[list[str], list[str]]:
+    """Say what of some data is not as the model's own data were, and how it was with them.
+
+    Numbers of classes are compared where both have labels: these may have been added or removed since, and no feature
+    depends on them. Neither does one on the data's mean and standard deviation, for the model keeps its own; yet other
+    ones are those of other images.
+    """
+    names = ["in_channels", "image_size"]
+    if None not in (data.num_classes, model.num_classes):
+        names.append("num_classes")
+    differing = [name for name in names if getattr(data, name) != getattr(model, name)]
+    if data.in_channels == model.in_channels:
+        differing += [
+            name
+            for name in ("mean", "std")
+            if not np.allclose(getattr(data, name), getattr(model, name), rtol=_ROUNDING, atol=_ROUNDING)
+        ]
+    given, built = ([f"{name} {getattr(each, name)}" for name in differing] for each in (data, model))
+    return given, built

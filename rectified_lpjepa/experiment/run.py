@@ -80,7 +80,7 @@ def evaluate_finished(study: Study, source: DataSource) -> int:
     Returns:
         0, or 1 where a checkpoint could not be read or an evaluation failed; the others are made all the same.
     """
-    made = make_datasets(study.profile.datasets, study.folder / "datasets")
+    made = make_datasets(study.profile.datasets, study.datasets)
     failed = 0
     variants = list(study.finished(study.load())) if study.profile.evaluations else []
     for number, variant in enumerate(variants, 1):

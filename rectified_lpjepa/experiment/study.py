@@ -15,7 +15,7 @@ from typing import Any
 from rectified_lpjepa.experiment.file import POST_HOC, Experiment, PostHoc, Profile, find, read_experiment
 from rectified_lpjepa.experiment.groups import Group, Point, grouped, matches
 from rectified_lpjepa.experiment.presentation import Figure, Published
-from rectified_lpjepa.experiment.stored import stored_metrics
+from rectified_lpjepa.experiment.stored import StoredEvaluations
 from rectified_lpjepa.experiment.verdicts import Verdict, judge
 from rectified_lpjepa.files import read_json, write_text
 from rectified_lpjepa.loggers import logged_values
@@ -112,6 +112,11 @@ class Study:
         return Path(self.sweep.root) / self.sweep.name
 
     @property
+    def datasets(self) -> Path:
+        """Where the data sets lie that are made for the evaluations."""
+        return self.folder / "datasets"
+
+    @property
     def command(self) -> str:
         """The command that does all of it."""
         words = ["rectified-lpjepa", "experiment", "run", self.name, "--profile", self.profile_name]
@@ -147,7 +152,7 @@ class Study:
                 values[name] = value if isinstance(value, int | float) or value is None else shown(value)
         return values
 
-    def point(self, variant: Variant) -> Point:
+    def point(self, variant: Variant, stored: StoredEvaluations) -> Point:
         """Gather what is known of a run: what it logged, what its evaluations found, and what is to be said of it."""
         entry, result = variant.entry, variant.status.result
         values = self._values(entry)
@@ -163,7 +168,7 @@ class Study:
             values[POST_HOC] = variant.post_hoc.rectifier
         for name, options in self.profile.evaluations.items():
             path = variant.directory / "evaluation" / f"{name}.json"
-            found = stored_metrics(path, name, options, checkpoint=variant.checkpoint, datasets=self.profile.datasets)
+            found = stored.metrics(path, name, options, checkpoint=variant.checkpoint, seed=entry.seed)
             measured |= {f"{name}/{metric}": value for metric, value in found.items()}
         setting = ", ".join(f"{name}={shown(value)}" for name, value in values.items())
         return Point(
@@ -182,7 +187,8 @@ class Study:
         loaded = self.load()
         variants = list(self.finished(loaded))
         results = [variant.status.result for variant in variants]
-        points = [self.point(variant) for variant in variants]
+        stored = StoredEvaluations(self.profile.datasets, self.datasets)
+        points = [self.point(variant, stored) for variant in variants]
         findings = Findings(self, count(loaded.statuses.values()), grouped(points))
         content = {
             "experiment": self.name,

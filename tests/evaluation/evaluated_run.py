@@ -17,8 +17,8 @@ def write_config(path: Path, **init_args: Any) -> None:
 
 def write_run(folder: Path, **init_args: Any) -> Path:
     """Train for two steps, write the run into a folder, and return its checkpoint."""
-    trainer = quiet_trainer(folder, enable_checkpointing=False)
-    trainer.fit(tiny_model(), digits())
+    trainer, data = quiet_trainer(folder, enable_checkpointing=False), digits()
+    trainer.fit(tiny_model(mean=data.mean, std=data.std), data)
     checkpoint = folder / "checkpoints" / "last.ckpt"
     trainer.save_checkpoint(checkpoint)
     write_config(folder / "config.yaml", **init_args)

@@ -16,8 +16,9 @@ from evaluated_run import write_config, write_run
 from rectified_lpjepa.evaluation import run as run_module
 from rectified_lpjepa.evaluation.command import make_parser, metric_table
 from rectified_lpjepa.evaluation.features import Evaluation, Subject
+from rectified_lpjepa.evaluation.records import read_evaluation, to_json
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
-from rectified_lpjepa.evaluation.run import evaluate, read_evaluation, to_json
+from rectified_lpjepa.evaluation.run import evaluate
 from rectified_lpjepa.main import main
 
 QUICK = {"linear": {"lrs": [0.1], "weight_decays": [0.0]}, "knn": {"k": 5}}

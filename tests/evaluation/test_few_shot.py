@@ -76,6 +76,18 @@ def test_too_few_samples_are_named() -> None:
         few_shot(FakeSubject(*sets()), draws=1)
 
 
+@pytest.mark.parametrize("split", [0, 1])
+def test_one_class_is_refused_by_the_name_of_its_data(split: int) -> None:
+    both = list(sets())
+    both[split] = both[split].rows(both[split].labels == 1)
+    count = len(both[split])
+    wrong = f"two classes or more; all {count} samples are of one. HINT: name data of several"
+    with pytest.raises(ValueError, match=f"few-shot classification on these data needs samples of {wrong}"):
+        few_shot(FakeSubject(*both), shots=["all"])
+    with pytest.raises(ValueError, match=f"few-shot classification on digits needs samples of {wrong}"):
+        transfer(FakeSubject(*sets(), others={"digits": tuple(both)}), ["digits"], shots=["all"])
+
+
 def test_transfer_is_few_shot_classification_on_each_data_set_in_one_table() -> None:
     others = {"digits": sets(5)}
     found = transfer(FakeSubject(*sets(), others=others), ["digits"], shots=[1, "all"])

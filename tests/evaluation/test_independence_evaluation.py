@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from nearest_neighbor_entropy import nearest_neighbor_entropy
 from sklearn.feature_selection import mutual_info_regression
 from subjects import FakeSubject, clusters, unlabelled
 
@@ -52,6 +53,34 @@ def test_dependent_features():
     before = metrics["preactivations/independence/total_correlation"]
     assert before == pytest.approx(-math.log(1 - 0.64), abs=0.05)
     assert 0.3 * before < metrics["projector/independence/total_correlation"] < before
+
+
+def test_joint_entropy_of_correlated_normal_features_is_the_closed_form_and_that_of_distances():
+    """½ ln((2πe)³ det Σ), which dependence makes 1.0 nats less than the marginal entropies."""
+    correlation = torch.full((3, 3), 0.8).fill_diagonal_(1.0)
+    scale = torch.tensor([0.5, 1.0, 4.0])
+    covariance = scale[:, None] * correlation * scale
+    z = normal(6000, 3) @ torch.linalg.cholesky(covariance).T + 3.0
+    found = {
+        name: evaluate(z, rectified=False).metrics[f"projector/independence/{name}"]
+        for name in ("joint_entropy", "marginal_entropy", "total_correlation")
+    }
+    marginal = sum(0.5 * math.log(2 * math.pi * math.e * s**2) for s in scale.tolist())
+    joint = 1.5 * math.log(2 * math.pi * math.e) + 0.5 * float(covariance.logdet())
+    assert marginal - joint == pytest.approx(1.13, abs=0.01)
+    assert found["marginal_entropy"] == pytest.approx(marginal, abs=0.06)
+    assert found["total_correlation"] == pytest.approx(marginal - joint, abs=0.06)
+    assert found["joint_entropy"] == pytest.approx(joint, abs=0.06)
+    assert found["joint_entropy"] == pytest.approx(nearest_neighbor_entropy(z.double().numpy()), abs=0.1)
+
+
+def test_joint_entropy_is_an_upper_bound_where_dependence_is_no_correlation():
+    """y = |x| + noise: the scores are not correlated, so that nothing is taken off, and the true one is less."""
+    x = normal(6000, 2).double()
+    z = torch.stack([x[:, 0], x[:, 0].abs() + 0.2 * x[:, 1]], 1)
+    metrics = evaluate(z.float(), rectified=False).metrics
+    assert metrics["projector/independence/total_correlation"] == pytest.approx(0.0, abs=0.02)
+    assert metrics["projector/independence/joint_entropy"] > nearest_neighbor_entropy(z.numpy()) + 0.5
 
 
 def test_mutual_information_is_scikit_learns():

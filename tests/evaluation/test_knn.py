@@ -75,6 +75,16 @@ def test_two_processes_share_the_queries_and_find_the_same() -> None:
     assert 0.4 < alone["encoder/knn20_cosine/top1"] < 1
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_class_says_nothing_and_is_refused(split: str) -> None:
+    sets = {"train": clusters(30), "test": clusters(24, seed=1)}
+    sets[split] = sets[split].rows(sets[split].labels == 2)
+    with pytest.raises(
+        ValueError, match=r"knn needs samples of two classes or more; all (10|8) samples are of one. HINT"
+    ):
+        knn(FakeSubject(**sets), k=5)
+
+
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="k = 20 neighbours among 12 training samples"):
         knn(FakeSubject(clusters(12), clusters(12)))

@@ -58,6 +58,28 @@ def test_samples_of_the_same_law_are_not_found() -> None:
     assert all(abs(value - 0.5) < 0.1 for value in values.values()), values
 
 
+def test_deviations_from_the_means_of_the_training_samples() -> None:
+    """The training samples have ℓ0 ½ and an ℓ1 norm of 2 in the mean; too much is as unusual as too little."""
+
+    def plain(*rows: list[float]) -> FeatureSet:
+        return FeatureSet(torch.tensor(rows, dtype=torch.float32), torch.full((len(rows),), -1), None)
+
+    train = plain([1, 0, 0, 0], [1, 1, 1, 0])
+    test = plain([1, 1, 0, 0], [1, 0, 0, 0])  # off by 0 and ¼ in ℓ0, by 0 and 1 in ℓ1
+    other = plain([0, 0, 0, 0], [0, 4, 0, 0], [0.5, 0.5, 0.5, 0.5])  # by ½, ¼ and ½, and by 2, 2 and 0
+    found = ood(FakeSubject(train, test, others={"o": (other, other)}), ["o"], [], k=1)
+    # Of six pairs 5 are in order and one is a tie; and 4, 1 a tie and 1 the other way round.
+    assert found.metrics["encoder/l0_deviation_vs_o/auroc"] == pytest.approx(5.5 / 6)
+    assert found.metrics["encoder/l1_norm_deviation_vs_o/auroc"] == pytest.approx(4.5 / 6)
+    # Both usual samples are kept by a threshold of ¼, and of 1, which one of three unusual ones does not pass.
+    for score in ("l0_deviation", "l1_norm_deviation"):
+        assert found.metrics[f"encoder/{score}_vs_o/fpr95"] == pytest.approx(1 / 3)
+    # By falling score: both at ½ are unusual, at ¼ one of two more is.
+    assert found.metrics["encoder/l0_deviation_vs_o/aupr"] == pytest.approx(2 / 3 * 1 + 1 / 3 * 3 / 4)
+    # Both at 2 are unusual, then comes a usual one at 1, then one of either kind at 0.
+    assert found.metrics["encoder/l1_norm_deviation_vs_o/aupr"] == pytest.approx(2 / 3 * 1 + 1 / 3 * 3 / 5)
+
+
 def test_errors_are_those_of_a_logistic_regression() -> None:
     noisy = subject(clusters(10), spread=2.0)
     found = ood(noisy, generated=[], k=10)

@@ -8,7 +8,7 @@ import torch
 from sklearn.decomposition import NMF
 from subjects import FakeSubject, clusters
 
-from rectified_lpjepa.distributions import RectifiedGeneralizedGaussian
+from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
 from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.rank import rank
 
@@ -49,6 +49,57 @@ def test_features_that_are_not_independent():
     assert metrics["projector/covariance/off_diagonal_energy"] > 0.5
     distance, sampling = (metrics[f"projector/covariance/distance_to_var_identity{end}"] for end in ("", "_target"))
     assert distance > 2 * sampling
+
+
+def with_eigenvalues(eigenvalues, samples):
+    """Features whose sample covariance has these eigenvalues and no others but zero, about a mean of 5."""
+    random = np.random.default_rng(0)
+    constant = np.ones((samples, 1))
+    centred = np.linalg.qr(np.hstack([constant, random.normal(size=(samples, len(eigenvalues)))]))[0][:, 1:]
+    turned = np.linalg.qr(random.normal(size=(60, 60)))[0][: len(eigenvalues)]
+    return torch.from_numpy(5 + centred * np.sqrt(np.array(eigenvalues) * (samples - 1)) @ turned)
+
+
+@pytest.mark.parametrize(
+    ("samples", "inside", "outside"),
+    [
+        # D / (N − 1) = ¼: for a variance of 1 from ¼ to 2¼.
+        (241, [0.26] * 20 + [1.0] * 20 + [2.24] * 13, [2.26] * 3 + [0.24] * 4),
+        # D / (N − 1) = 4, from 1 to 9: what is zero for lack of samples does not count.
+        (16, [1.01] * 5 + [8.99] * 8, [9.01, 20.0]),
+    ],
+)
+def test_eigenvalues_outside_the_law_of_marchenko_and_pastur_are_counted(samples, inside, outside):
+    evaluation = evaluate(with_eigenvalues(inside + outside, samples), GeneralizedGaussian(2.0, 0.0, 1.0))
+    share = len(outside) / (len(inside) + len(outside))
+    assert evaluation.metrics["projector/covariance/outside_marchenko_pastur"] == pytest.approx(share)
+    low, high = evaluation.details["projector"]["marchenko_pastur"]
+    assert (low, high) == pytest.approx((0.25, 2.25) if samples == 241 else (1.0, 9.0))
+
+
+def test_of_independent_features_no_eigenvalue_is_outside_but_for_spikes():
+    noise = 3 * torch.randn(2000, 200, generator=generator(), dtype=torch.float64)
+    name = "projector/covariance/outside_marchenko_pastur"
+    law = GeneralizedGaussian(2.0, 0.0, 3.0)
+    for target in (law, None):  # without a target the mean eigenvalue stands for its variance
+        assert evaluate(noise, target, nmf_ranks=[]).metrics[name] <= 0.01
+    before = evaluate(noise, law, nmf_ranks=[]).metrics[name]
+    spikes = torch.linalg.qr(torch.randn(200, 5, generator=generator(), dtype=torch.float64))[0]
+    amplitudes = 10 * torch.randn(2000, 5, generator=generator(), dtype=torch.float64)
+    spiked = evaluate(noise + amplitudes @ spikes.T, law, nmf_ranks=[]).metrics[name]
+    assert spiked == pytest.approx(before + 5 / 200, abs=0.001)
+
+
+def test_effective_rank_of_the_covariance_equals_a_plain_reference():
+    z = 2 + torch.randn(50, 12, generator=generator(), dtype=torch.float64) * torch.arange(1, 13)
+    eigenvalues = np.linalg.eigvalsh(np.cov(z.numpy(), rowvar=False))
+    p = eigenvalues / eigenvalues.sum()
+    expected = math.exp(-sum(share * math.log(share) for share in p))
+    assert evaluate(z).metrics["projector/rank/effective_rank_covariance"] == pytest.approx(expected)
+    few = evaluate(with_eigenvalues([3.0, 3.0, 3.0, 3.0], 40)).metrics
+    assert few["projector/rank/effective_rank_covariance"] == pytest.approx(4)
+    # The mean, which is no part of a covariance, is a dimension of the features, and the longest by far.
+    assert few["projector/rank/effective_rank"] < 3
 
 
 @pytest.mark.parametrize(("samples", "dim"), [(20, 60), (30, 30), (2, 5)])

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from evaluated_run import write_config, write_run
 from PIL import Image
-from tiny_jepa import DIM
+from tiny_jepa import DIM, quiet_trainer, tiny_model
 
 from rectified_lpjepa.data import Augmentation, DigitsDataModule, NpzDataModule
 from rectified_lpjepa.data.image_ops import fit_square
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name
 from rectified_lpjepa.evaluation.extraction import Devices, extract, with_channels
 from rectified_lpjepa.evaluation.models import load_checkpoint
-from rectified_lpjepa.evaluation.run import evaluate_one
+from rectified_lpjepa.evaluation.run import evaluate_one, open_subject
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 
@@ -252,9 +253,69 @@ def test_the_configuration_must_be_there_and_the_checkpoints_own(checkpoint: Pat
         config.write_text(text)
         with pytest.raises(ValueError, match="its `data` cannot be read"):
             data_of_run(lone, model)
-    write_config(config, image_size=24)
-    with pytest.raises(ValueError, match=r"1 channel\(s\) and 24 × 24 pixels, and the model was built for 1 and 16"):
+    config.write_text("data: {class_path: no.Such}")
+    with pytest.raises(ValueError, match=r"The data no.Such cannot be opened"):
         data_of_run(lone, model)
+    write_config(config, image_size=24)
+    with pytest.raises(ValueError, match="they have image_size 24, and the model was built for image_size 16"):
+        data_of_run(lone, model)
+
+
+def write_images(folder: Path, *, classes: int | None = 10, brightness: int = 255, channels: int = 1) -> None:
+    """Leave a run on an ``.npz`` file: images of half their pixels black and half of a brightness, in some classes."""
+    images = np.zeros((20, 16, 16, channels), np.uint8)
+    images[:, 8:] = brightness
+    labels = {} if classes is None else {f"y_{split}": np.arange(20) % classes for split in ("train", "test")}
+    np.savez(folder / "images.npz", x_train=images, x_test=images, **labels)
+    data = {
+        "class_path": "rectified_lpjepa.data.NpzDataModule",
+        "init_args": {"path": str(folder / "images.npz")},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": data}))
+
+
+def built_for(folder: Path, **arguments: Any) -> Path:
+    """Write the checkpoint of a model that was built for these data and never trained."""
+    trainer = quiet_trainer(folder)
+    trainer.strategy.connect(tiny_model(**arguments))
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    trainer.save_checkpoint(checkpoint)
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    ("changed", "given", "built"),
+    [
+        ({"classes": 7}, "num_classes 7", "num_classes 10"),
+        ({"brightness": 51}, "mean [0.1], std [0.1]", "mean [0.5], std [0.5]"),
+        ({"classes": 7, "channels": 3}, "in_channels 3, num_classes 7", "in_channels 1, num_classes 10"),
+    ],
+)
+def test_data_that_the_model_was_not_built_for_are_refused_unless_they_are_named(
+    changed: dict[str, int], given: str, built: str, tmp_path: Path
+) -> None:
+    checkpoint = built_for(tmp_path, mean=[0.5], std=[0.5])
+    write_images(tmp_path, **changed)
+    for refuses in (lambda: data_of_run(checkpoint, load_checkpoint(checkpoint)), lambda: open_subject(checkpoint)):
+        with pytest.raises(ValueError, match=r"config.yaml does not give the data that .*last.ckpt was") as error:
+            refuses()
+        assert f"they have {given}, and the model was built for {built}. " in str(error.value)
+        assert "HINT" in str(error.value)
+    subject, _ = open_subject(checkpoint, data=str(tmp_path / "images.npz"), devices=DEVICES)
+    assert subject.data.num_classes == changed.get("classes", 10)
+
+
+@pytest.mark.parametrize(("before", "now"), [(10, 10), (10, None), (None, 10)])
+def test_the_models_own_data_are_known_again_but_for_roundings_and_labels(
+    before: int | None, now: int | None, tmp_path: Path
+) -> None:
+    rounded = float(np.float32(0.1))
+    checkpoint = built_for(tmp_path, num_classes=before, mean=[rounded], std=[rounded])
+    write_images(tmp_path, classes=now, brightness=51)
+    data = data_of_run(checkpoint, load_checkpoint(checkpoint))
+    assert data.mean == pytest.approx([0.1], rel=1e-12)
+    assert data.mean != [rounded]
+    assert data.num_classes == now
 
 
 def test_features_that_are_not_finite_are_refused(subject: ModelSubject) -> None:

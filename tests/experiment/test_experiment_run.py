@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from evaluated_run import write_run
 from studies import finished, profile, write_experiment
+from sweeps import MU
 
 from rectified_lpjepa.evaluation.datasets import DataSource
+from rectified_lpjepa.evaluation.features import Evaluation, Subject
 from rectified_lpjepa.evaluation.models import load_checkpoint
+from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.experiment.run import check_evaluations, evaluate_finished
 from rectified_lpjepa.experiment.study import FILE, Study, Variant
 from rectified_lpjepa.main import main
@@ -77,6 +81,63 @@ def test_an_experiment_is_trained_evaluated_and_reported_once(
     assert [file.name for file in changed] == ["knn.json"]
     again = json.loads((folder / FILE).read_text())
     assert again["points"] == content["points"]
+
+
+def test_what_is_reported_is_what_would_not_be_evaluated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever part of what decides its numbers was another one; and what is not there any more tells nothing."""
+
+    def counts_images(subject: Subject, to: list[str]) -> Evaluation:
+        return Evaluation("transfer", {}, {"images": float(len(subject.open(to[0]).positions("test")))})
+
+    monkeypatch.setitem(EVALUATIONS, "transfer", counts_images)
+    transferred = {
+        "grid": {MU: [0]},
+        "seeds": [3],
+        "datasets": ["photo_patches"],
+        "evaluations": {"transfer": {"to": ["photo_patches"]}},
+    }
+    file = write_experiment(tmp_path, profiles=profile(**transferred))
+    study = Study.open(str(file), "smoke", str(tmp_path / "runs"))
+    [entry] = study.load().plan.current
+    finished(study)
+    checkpoint = write_run(Path(entry.run_dir), train_samples=60)
+    assert evaluate_finished(study, DataSource()) == 0
+    path = Path(entry.run_dir) / "evaluation" / "transfer.json"
+    whole = json.loads(path.read_text())
+
+    def is_reported() -> bool:
+        study.write()
+        [point] = json.loads((study.folder / FILE).read_text())["points"]
+        return "transfer/images" in point["metrics"]
+
+    def is_made_again() -> bool:
+        before = path.stat().st_mtime_ns
+        assert evaluate_finished(study, DataSource()) == 0
+        return path.stat().st_mtime_ns != before
+
+    assert is_reported()
+    assert not is_made_again()
+    [other] = whole["others"]
+    for part in (
+        {"seed": 1},
+        {"versions": {"rectified_lpjepa": "0.0.0"}},
+        {"options": {"to": ["digits"]}},
+        {"checkpoint": whole["checkpoint"] | {"sha256": "0"}},
+        {"data": whole["data"] | {"fingerprint": "0"}},
+        {"others": {other: "0"}},
+    ):
+        path.write_text(json.dumps(whole | part))
+        assert not is_reported(), part
+        assert is_made_again(), part
+        assert is_reported()
+
+    path.write_text(
+        json.dumps(whole | {"checkpoint": {"sha256": "0"}, "data": {"fingerprint": "0"}, "others": {other: "0"}})
+    )
+    for gone in (checkpoint, Path(other), checkpoint.parents[1] / "config.yaml"):
+        assert not is_reported()
+        gone.unlink()
+    assert is_reported()
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ import pytest
 from studies import ACCURACY, L0, finished, profile, write_experiment
 from sweeps import MU
 
+import rectified_lpjepa
 from rectified_lpjepa import source
 from rectified_lpjepa.evaluation.run import with_defaults
-from rectified_lpjepa.experiment.stored import stored_metrics
+from rectified_lpjepa.experiment.stored import StoredEvaluations
 from rectified_lpjepa.experiment.study import FILE, Study
 from rectified_lpjepa.experiment.summary import summary
 
@@ -29,7 +30,14 @@ def written(study: Study) -> dict[str, Any]:
 
 def write_evaluation(run: Path, metrics: dict[str, float | None], sha256: str = "", **options: Any) -> None:
     """Leave what an evaluation by kNN leaves in the directory of a run."""
-    record = {"metrics": metrics, "options": with_defaults("knn", options), "checkpoint": {"sha256": sha256}}
+    record = {
+        "metrics": metrics,
+        "options": with_defaults("knn", options),
+        "checkpoint": {"sha256": sha256},
+        "seed": 0,
+        "versions": {"rectified_lpjepa": rectified_lpjepa.__version__},
+        "others": {},
+    }
     (run / "evaluation").mkdir(parents=True, exist_ok=True)
     (run / "evaluation" / "knn.json").write_text(json.dumps(record))
 
@@ -120,12 +128,22 @@ def test_an_evaluation_of_other_weights_or_with_other_options_does_not_count(tmp
 
 def test_data_sets_that_were_made_may_lie_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "ood.json"
-    options = with_defaults("ood", {"against": ["elsewhere/datasets/photo_patches.npz"]})
-    path.write_text(json.dumps({"metrics": {"x": 1.0}, "options": options}))
-    asked = {"against": ["photo_patches"]}
-    no_checkpoint = tmp_path / "last.ckpt"
-    assert stored_metrics(path, "ood", asked, checkpoint=no_checkpoint, datasets=["photo_patches"]) == {"x": 1.0}
-    assert stored_metrics(path, "ood", asked, checkpoint=no_checkpoint) == {}
+    elsewhere = "elsewhere/datasets/photo_patches.npz"
+    record = {
+        "metrics": {"x": 1.0},
+        "options": with_defaults("ood", {"against": [elsewhere]}),
+        "seed": 0,
+        "versions": {"rectified_lpjepa": rectified_lpjepa.__version__},
+        "others": {elsewhere: "0"},
+    }
+    path.write_text(json.dumps(record))
+
+    def found(datasets: list[str]) -> dict[str, float]:
+        stored = StoredEvaluations(datasets, tmp_path)
+        return stored.metrics(path, "ood", {"against": ["photo_patches"]}, checkpoint=tmp_path / "last.ckpt", seed=0)
+
+    assert found(["photo_patches"]) == {"x": 1.0}
+    assert found([]) == {}
 
 
 def test_the_commits_of_the_runs_are_told_beside_that_of_the_report(tmp_path: Path) -> None:

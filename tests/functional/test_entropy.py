@@ -1,9 +1,11 @@
-"""Entropies of features, against Theorem 3.6 of arXiv 2602.01456 and SciPy's estimate."""
+"""Entropies of features, against Theorem 3.6 of arXiv 2602.01456, closed forms, SciPy's estimate and another one."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from nearest_neighbor_entropy import nearest_neighbor_entropy
 from scipy.stats import differential_entropy
 
 from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
@@ -36,6 +38,30 @@ def test_of_a_law_without_a_point_mass_is_differential_entropy(p):
     torch.testing.assert_close(
         found, torch.from_numpy(differential_entropy(x.double().numpy(), method="ebrahimi")), rtol=1e-9, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("active", [1.0, 0.3])
+def test_of_known_laws_with_and_without_a_point_mass_is_their_closed_form_and_that_of_distances(active):
+    """1 − ln λ of an exponential law, ln 2w of a uniform one, 1 + ln 2b of Laplace's, 2 + ln s of the logistic one."""
+    random = np.random.default_rng(0)
+    samples = 8000
+    z = np.stack(
+        [
+            random.exponential(1 / 3, samples),
+            random.uniform(-2.0, 2.0, samples),
+            random.laplace(1.0, 0.5, samples),
+            random.logistic(0.0, 2.0, samples),
+        ],
+        axis=1,
+    )
+    densities = [1 - math.log(3), math.log(4), 1.0, 2 + math.log(2)]
+    zeros = round((1 - active) * samples)
+    z[:zeros] = 0.0
+    coin = -sum(share * math.log(share) for share in (active, 1 - active) if share)
+    found = marginal_entropies(torch.from_numpy(z)).tolist()
+    for column, density, entropy in zip(z[zeros:].T, densities, found, strict=True):
+        assert entropy == pytest.approx(coin + active * density, abs=0.03)
+        assert entropy == pytest.approx(coin + active * nearest_neighbor_entropy(column[:, None]), abs=0.03)
 
 
 def test_scaling_adds_the_logarithm_once_per_active_value():

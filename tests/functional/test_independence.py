@@ -8,8 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
+from nearest_neighbor_entropy import nearest_neighbor_entropy
 from scipy.spatial.distance import pdist
+from scipy.special import digamma
 from scipy.stats import norm, rankdata
+from sklearn.feature_selection import mutual_info_regression
 from sklearn.metrics.pairwise import rbf_kernel
 
 from rectified_lpjepa.functional import independence
@@ -148,6 +151,32 @@ def test_total_correlation_of_gaussians_has_no_bias(dim, rho):
     error = np.std(estimates) / math.sqrt(len(estimates))
     assert np.mean(estimates) == pytest.approx(true, abs=4 * error)
     assert 4 * error < 0.25 * dim**2 / (4 * 120) + 0.05
+
+
+@pytest.mark.parametrize(("samples", "dim"), [(12, 2), (40, 7), (30, 29)])
+def test_total_correlation_equals_a_plain_reference(samples, dim):
+    """From ranks by SciPy, correlations and a determinant by NumPy, and E ln det of the Wishart law as its sum."""
+    x = correlated(samples, equicorrelated(dim, 0.3)).numpy() ** 3
+    R = np.corrcoef(norm.ppf(rankdata(x, axis=0) / (samples + 1)), rowvar=False)
+    bias = sum(digamma((samples - i) / 2) - digamma((samples - 1) / 2) for i in range(1, dim + 1))
+    expected = -0.5 * (np.linalg.slogdet(R)[1] - bias)
+    found = gaussian_total_correlation(normal_scores(torch.from_numpy(x), seed=0))
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_total_correlation_is_the_sum_of_marginal_entropies_less_the_joint_one():
+    """Both by distances to neighbours, which know nothing of normal laws; of two features it is their information."""
+    x = correlated(6000, equicorrelated(3, 0.7))
+    true = -0.5 * math.log(0.3**2 * 2.4)
+    for features in (x, x.exp(), x + x.tanh()):
+        marginal = sum(nearest_neighbor_entropy(features[:, [d]].numpy()) for d in range(3))
+        by_distances = marginal - nearest_neighbor_entropy(features.numpy())
+        found = gaussian_total_correlation(normal_scores(features, seed=0))
+        assert found == pytest.approx(true, abs=0.03)
+        assert found == pytest.approx(by_distances, abs=0.08)
+    pair = x[:3000, :2]
+    information = mutual_info_regression(pair[:, :1].numpy(), pair[:, 1].numpy(), random_state=0)[0]
+    assert gaussian_total_correlation(normal_scores(pair, seed=0)) == pytest.approx(information, abs=0.05)
 
 
 def test_total_correlation_of_scores_does_not_depend_on_the_marginals():
