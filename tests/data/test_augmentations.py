@@ -215,7 +215,7 @@ def test_centre_crop_when_no_try_fits(height: int, width: int, ratio: tuple[floa
     ratio=st.tuples(st.floats(0.05, 20), st.floats(1, 5)),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 def test_boxes_lie_inside_images_of_any_shape(
     sizes: list[tuple[int, int]], low: float, ratio: tuple[float, float], seed: int
 ) -> None:

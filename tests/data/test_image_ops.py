@@ -85,7 +85,7 @@ def test_hue_leaves_one_channel_alone() -> None:
 
 
 @given(st.tuples(*[st.floats(0, 1, width=32)] * 3), st.floats(-0.5, 0.5))
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 def test_hue_of_any_colour(colour: tuple[float, float, float], shift: float) -> None:
     pixel = torch.tensor(colour).view(1, 3, 1, 1)
     assert_close(adjust_hue(pixel, torch.tensor([shift])), reference.adjust_hue(pixel, shift))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gradients import value_and_gradient
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rectified_lpjepa.functional import sliced_wasserstein
@@ -24,7 +24,6 @@ def plain(z, quantiles, features=None):
 
 
 @given(st.integers(1, 3), st.integers(1, 16), st.integers(1, 8), st.integers(0, 99), st.booleans())
-@settings(deadline=None)
 def test_equals_the_equation(views, batch, dim, seed, single):
     z, quantiles = draw(views, batch, dim, seed, torch.float32 if single else torch.float64)
     # Of equal values, such as zeros, any may come first.

@@ -19,7 +19,7 @@ GRID = [(p, mu, sigma) for p in SHAPES for mu, sigma in [(0.0, 1.0), (1.3, 0.4),
 shapes = st.floats(0.25, 8)
 locations = st.floats(-6, 6)
 scales = st.floats(0.05, 20)
-examples = settings(max_examples=80, deadline=None, derandomize=True)
+examples = settings(max_examples=80, derandomize=True)
 
 
 def f64(*values: float) -> torch.Tensor:

@@ -56,7 +56,7 @@ def test_finds_the_parameters_of_many_features():
     torch.testing.assert_close((fit.p / p).log().mean(), torch.tensor(0.0, dtype=torch.float64), rtol=0, atol=0.02)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(0.6, 4), st.floats(-1e3, 1e3), st.floats(1e-3, 1e3))
 def test_follows_shift_and_scale(p, shift, scale):
     x = draw(torch.tensor([p]), 0.0, 1.0, 200)

@@ -38,7 +38,7 @@ def test_equals_the_reference(dtype, shape):
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**60), max_value=2.0**60)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9), elements=floats))
 def test_any_values_get_the_target_of_their_rank(values):
     # Including ties, both zeros and subnormal numbers, where only the order among equals is open.

@@ -15,7 +15,7 @@ def normal(*shape, seed=0):
     return torch.randn(shape, generator=keyed_generator(seed, "test"))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 100))
 def test_equals_optimal_transport_along_each_direction(samples, dim, seed):
     z, y = normal(samples, dim, seed=seed), 0.5 + normal(samples, dim, seed=seed + 1000)

@@ -30,7 +30,7 @@ def in_numpy(z, temperature):
     return np.mean(losses)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     views=st.integers(2, 4),
     batch=st.integers(1, 6),
@@ -56,7 +56,7 @@ def test_two_views_equal_simclrs_cross_entropy_in_value_and_gradient():
     torch.testing.assert_close(z.grad, reference.grad)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(views=st.integers(2, 4), factor=st.floats(1e-3, 1e3), seed=st.integers(0, 2**31))
 def test_is_symmetric_in_views_and_blind_to_order_and_length(views, factor, seed):
     z = draw(views, seed=seed)

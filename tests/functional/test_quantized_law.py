@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 from gennorm import gennorm
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
@@ -34,7 +34,6 @@ def test_each_value_is_the_mean_of_its_slice(p, mu, sigma, rectified):
 
 
 @given(laws, st.integers(1, 300), st.booleans())
-@settings(deadline=None)
 def test_has_the_laws_mean_and_order_and_less_variance(law, num, rectified):
     p, mu, sigma = law
     values = quantized_law(num, p, mu, sigma, rectified=rectified).numpy()

@@ -53,7 +53,7 @@ def test_equals_an_adaptive_integral_of_the_empirical_characteristic_function():
     assert sigreg(z, directions, knots=2001).item() == pytest.approx(expected, rel=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(problem=problems_without_target, knots=st.integers(2, 20))
 def test_equals_the_plain_version(problem, knots):
     z, directions = problem

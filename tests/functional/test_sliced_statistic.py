@@ -20,7 +20,7 @@ def plain_fourth_moment(z, directions):
     return (directions @ z.mT).pow(4).mean()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(problem=problems_without_target)
 def test_equals_autograd_of_the_plain_mean(problem):
     z, directions = problem

@@ -63,7 +63,7 @@ def test_one_dimension_equals_the_cheapest_matching_of_samples():
     np.testing.assert_allclose(distance.item(), expected, rtol=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(problem=problems, seed=st.integers(0, 2**31))
 def test_is_non_negative_and_blind_to_the_order_of_samples(problem, seed):
     z, target, directions = problem
@@ -74,20 +74,20 @@ def test_is_non_negative_and_blind_to_the_order_of_samples(problem, seed):
     torch.testing.assert_close(sliced_wasserstein(z[:, order], target[target_order], directions), distance)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(problem=problems)
 def test_equals_the_plain_version(problem):
     torch.testing.assert_close(sliced_wasserstein(*problem), plain_sliced_wasserstein(*problem), rtol=1e-12, atol=0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(problem=problems)
 def test_is_zero_for_equal_samples(problem):
     z, _, directions = problem
     assert sliced_wasserstein(z[:1], z[0].flip(0), directions[:1] if directions.ndim == 3 else directions) <= 1e-28
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(problem=problems, factor=st.floats(0.01, 100))
 def test_grows_with_the_square_of_the_scale(problem, factor):
     z, target, directions = problem

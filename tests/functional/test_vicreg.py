@@ -35,7 +35,7 @@ both = pytest.mark.parametrize("term", IN_NUMPY)
 
 
 @both
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(views=st.integers(1, 4), batch=st.integers(2, 12), dim=st.integers(1, 8), seed=st.integers(0, 2**31))
 def test_equals_numpy(term, views, batch, dim, seed):
     z = draw(views, batch, dim, seed)
@@ -43,7 +43,7 @@ def test_equals_numpy(term, views, batch, dim, seed):
 
 
 @both
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(shift=st.floats(-100, 100), seed=st.integers(0, 2**31))
 def test_is_blind_to_the_mean_and_to_the_order_of_samples_and_features(term, shift, seed):
     z = draw(seed=seed)

@@ -21,7 +21,7 @@ def plain_distance(z, directions):
     return ((directions @ z.mT).sort(dim=-1).values - quantiles).square().mean()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(problem=problems_without_target)
 def test_distance_equals_the_equation(problem):
     z, directions = problem
