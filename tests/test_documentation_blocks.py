@@ -54,7 +54,7 @@ def of_language(language: str) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("page", TEXTS)
+@pytest.mark.parametrize("page", documents.DOCUMENTS)
 def test_every_block_has_a_known_language(page: str) -> None:
     fences = re.findall(r"^.*(?:```|~~~).*$", documents.DOCUMENTS[page], flags=re.MULTILINE)
     assert len(fences) % 2 == 0
