@@ -29,7 +29,7 @@ from rectified_lpjepa.callbacks import (
     result_table,
 )
 from rectified_lpjepa.data import TwoViewDataModule
-from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync
+from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync, say_first
 from rectified_lpjepa.identity import identity
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import check_logger, logged_values, of_this_run, run_loggers
@@ -43,7 +43,7 @@ from rectified_lpjepa.preflight import (
 from rectified_lpjepa.remarks import remarks, told
 from rectified_lpjepa.run import Run, RunDirectory, existing_checkpoint
 from rectified_lpjepa.slurm import srun_environment
-from rectified_lpjepa.training import say, train
+from rectified_lpjepa.training import train
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -124,7 +124,7 @@ class CLI(LightningCLI):
         take_what_torchrun_started(config.trainer, os.environ)
         asked, config.trainer.accelerator = config.trainer.accelerator, usable_accelerator(config.trainer.accelerator)
         if config.trainer.accelerator != asked:
-            say("the GPU of Apple's is not used, as it has no float64: this runs on the CPU")
+            say_first("the GPU of Apple's is not used, as it has no float64: this runs on the CPU")
         check_logger(config.trainer.logger)
         batch_size = config.data.init_args.batch_size if self.subcommand == "fit" else None
         layout = requested_layout(config.trainer, batch_size)
@@ -217,7 +217,7 @@ class CLI(LightningCLI):
     def fit(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Train, or go on training, or say that the run is finished; then show the result."""
         if self.finished:
-            say(
+            say_first(
                 f"The run {self.directory.path} is finished. HINT: `--run.fresh true` starts it over, another "
                 "`--seed_everything` or any other value makes a new run."
             )
@@ -235,7 +235,7 @@ class CLI(LightningCLI):
                 self.directory.close()
         result = self.directory.result
         if result is not None:
-            say(
+            say_first(
                 f"\n{result_table(result['metrics'])}\n{result['epochs']} epochs, {result['steps']} steps, "
                 f"{result['seconds']:.0f} s on {result['hardware']}"
             )
@@ -246,12 +246,14 @@ class CLI(LightningCLI):
         """Evaluate a checkpoint (the run's last one by default) on the validation set."""
         checkpoint = self._evaluated(ckpt_path)
         (metrics,) = self.trainer.validate(model, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
-        say(result_table(metrics))
+        say_first(result_table(metrics))
         result = self.directory.result
         if result is not None and checkpoint.resolve() == self.directory.last_checkpoint.resolve():
             logged = {key: value for key, value in result["metrics"].items() if key.startswith("val/")}
             differing = [key for key in logged if metrics.get(key) != logged[key]]
-            say(f"differs from training's log in: {', '.join(differing)}" if differing else "equal to training's log")
+            say_first(
+                f"differs from training's log in: {', '.join(differing)}" if differing else "equal to training's log"
+            )
         self._show_remarks(metrics)
         self._show_figures()
 
@@ -259,7 +261,7 @@ class CLI(LightningCLI):
         """Evaluate a checkpoint (the run's last one by default) on the test set."""
         checkpoint = self._evaluated(ckpt_path)
         (metrics,) = self.trainer.test(model, datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False)
-        say(result_table(metrics, "test"))
+        say_first(result_table(metrics, "test"))
 
     def predict(self, model: LightningModule, datamodule: LightningDataModule, ckpt_path: str | None = None) -> None:
         """Write the features of a checkpoint (the run's last one by default) to ``features_<split>.npz``."""
@@ -272,10 +274,10 @@ class CLI(LightningCLI):
     def _show_remarks(self, metrics: Mapping[str, float]) -> None:
         noticed = told(remarks(metrics, logged_values(self.directory.path, "train/loss")))
         if noticed:
-            say(noticed)
+            say_first(noticed)
 
     def _show_figures(self) -> None:
-        say(f"figures: {self.directory.path / 'figures'}")
+        say_first(f"figures: {self.directory.path / 'figures'}")
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import signal
 import sys
 import warnings
@@ -157,26 +158,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             help: a script that lost its command must not go on as if something had been done.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in _OWN_OPTIONS:
-        print(version_text() if given[:1] == ["--version"] else help_text())  # noqa: T201
-        raise SystemExit(0 if given else 2)
-    _refuse_unknown_command(given)
     try:
-        _quiet_libraries(given)
-        # Lightning starts further processes with the command line that it finds there.
-        sys.argv[1:] = _with_config_of_checkpoint(given)
-        _run(sys.argv[1:])
-        sys.stdout.flush()
+        try:
+            _dispatch(given)
+        finally:
+            sys.stdout.flush()  # a reader that has gone is noticed here, and not by the interpreter at its end
     except KeyboardInterrupt:
-        _say_interrupted(given[0])
+        _say_interrupted(given)
     except SystemExit as end:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
-        _say_interrupted(given[0])  # Lightning's evaluations answer Ctrl-C by this, with status 1
+        _say_interrupted(given)  # Lightning's evaluations answer Ctrl-C by this, with status 1
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _is_light(given):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its exit
-            raise SystemExit(SIGNAL_EXIT + signal.SIGPIPE) from None
+        if isinstance(error, BrokenPipeError) and _has_lost_its_reader():
+            _end_unread(given)
         if os.environ.get(_TRACEBACK) or not _is_message(error):
             raise
         message = f"error: {_innermost(error)}{_hint(error)}\n(set {_TRACEBACK}=1 to see where it comes from)"
@@ -184,7 +179,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(1) from None
 
 
-def _say_interrupted(command: str) -> NoReturn:
-    more = "; what is done is kept, and the same command goes on" if command in _GOING_ON else ""
+def _dispatch(given: list[str]) -> None:
+    if not given or given[0] in _OWN_OPTIONS:
+        print(version_text() if given[:1] == ["--version"] else help_text())  # noqa: T201
+        raise SystemExit(0 if given else 2)
+    _refuse_unknown_command(given)
+    _quiet_libraries(given)
+    # Lightning starts further processes with the command line that it finds there.
+    sys.argv[1:] = _with_config_of_checkpoint(given)
+    _run(sys.argv[1:])
+
+
+def _has_lost_its_reader() -> bool:
+    """Say whether the standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _end_unread(given: list[str]) -> NoReturn:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at its end
+    is_work = bool(given) and given[0] in COMMANDS and not _is_light(given)
+    if is_work or given[:2] == ["sweep", "run"]:
+        print("stopped: nobody reads the output any more", file=sys.stderr)  # noqa: T201
+    raise SystemExit(SIGNAL_EXIT + signal.SIGPIPE) from None
+
+
+def _say_interrupted(given: list[str]) -> NoReturn:
+    more = "; what is done is kept, and the same command goes on" if given and given[0] in _GOING_ON else ""
     print(f"\nstopped{more}", file=sys.stderr)  # noqa: T201
     raise SystemExit(SIGNAL_EXIT + signal.SIGINT) from None

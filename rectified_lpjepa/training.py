@@ -12,14 +12,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rectified_lpjepa.callbacks import RunCheckpoint, RunSummary
 from rectified_lpjepa.commands import OUT_OF_TIME_EXIT, SIGNAL_EXIT
+from rectified_lpjepa.distributed import say_first
 from rectified_lpjepa.run import RunDirectory
 from rectified_lpjepa.slurm import requeue_job
-
-
-@rank_zero_only
-def say(text: str) -> None:
-    """Print a line, on the first process alone."""
-    print(text)  # noqa: T201 - the command line's output
 
 
 def train(
@@ -43,7 +38,7 @@ def train(
 
     Raises:
         SystemExit: a signal stopped it, with status 128 and the signal's number; or its time is used up, with status
-            3 on the first process, and 0 on the others, whose end a launcher would take for a crash.
+            3 on the first process, and 0 on the others, whose end Lightning's launcher would take for a crash.
         ValueError: the checkpoint is that of another run and has done all that is asked for.
     """
     try:
@@ -75,11 +70,11 @@ def train(
 def _requeue() -> None:
     answer = requeue_job()
     if answer is not None:
-        say(answer)
+        say_first(answer)
 
 
 def _say_stopped(how: str, trainer: Trainer, directory: RunDirectory) -> None:
     after = "nothing is kept yet: the same command starts over"
     if directory.last_checkpoint.exists():
         after = f"the same command goes on from {directory.last_checkpoint}"
-    say(f"{how} in epoch {trainer.current_epoch + 1}, after step {trainer.global_step}; {after}")
+    say_first(f"{how} in epoch {trainer.current_epoch + 1}, after step {trainer.global_step}; {after}")

@@ -80,15 +80,30 @@ def test_ctrl_c_ends_every_command_by_the_shells_convention(
     assert "goes on" not in refusal("benchmark", "loss", code=130)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    program = [sys.executable, "-c", "from rectified_lpjepa.main import main; main(['completion', 'bash'])"]
+@pytest.mark.parametrize("line", ["--version", "completion bash", "export"])
+def test_a_reader_that_has_seen_enough_is_no_error(line: str) -> None:
+    # The last one stands for a command that has worked for long, and prints.
+    lines = ["from rectified_lpjepa import main", f"main.main({line.split()})"]
+    if line == "export":
+        lines.insert(1, "main._run = lambda _: print('done')")
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        ended = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, check=False)
+        command = [sys.executable, "-c", "\n".join(lines)]
+        ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     finally:
         os.close(writing)
-    assert (ended.returncode, ended.stderr) == (141, b"")
+    said = "stopped: nobody reads the output any more\n" if line == "export" else ""
+    assert (ended.returncode, ended.stderr) == (141, said)
+
+
+def test_another_pipe_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch, refusal: Callable[..., str]) -> None:
+    def broken(_: list[str]) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(program, "_run", broken)
+    monkeypatch.setattr(program, "_has_lost_its_reader", lambda: False)
+    assert "error: [Errno 32] Broken pipe" in refusal("doctor")
 
 
 @pytest.mark.parametrize("command", ["fit", "predict"])

@@ -45,6 +45,7 @@ def one_of(
     name: str,
     signals: dict[int, dict[int, int]],
     largest_file: int | None,
+    more: list[str],
 ) -> None:
     """Run the command line as one process; send itself signals in given steps; fail to write larger files."""
     torch.set_num_threads(1)
@@ -64,7 +65,7 @@ def one_of(
 
     output = (folder / f"{name}-{rank}.log").open("a", buffering=1)
     with mock.patch.object(RunSummary, "on_train_batch_start", send), redirect_stdout(output), redirect_stderr(output):
-        options = [f"--run.dir={folder / name}", f"--trainer.devices={world_size}"]
+        options = [f"--run.dir={folder / name}", f"--trainer.devices={world_size}", *more]
         main(["fit", "--config", str(folder / "config.yaml"), *options])
 
 
@@ -77,11 +78,12 @@ def start(tmp_path: Path) -> Callable[..., list[int]]:
         name: str,
         signals: dict[int, dict[int, int]] | None = None,
         largest_file: int | None = None,
+        more: list[str] | None = None,
     ) -> list[int]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        common = (world_size, port, tmp_path, name, signals or {}, largest_file)
+        common = (world_size, port, tmp_path, name, signals or {}, largest_file, more or [])
         arguments = [(rank, *common) for rank in range(world_size)]
         processes = [CONTEXT.Process(target=one_of, args=arguments_of_one) for arguments_of_one in arguments]
         for process in processes:
@@ -130,6 +132,7 @@ def test_two_processes_stop_together_and_go_on_bit_for_bit(start: Callable[..., 
     for signals, codes, saved in stops:
         assert start(2, "parts", signals) == codes, signals
         assert checkpoint(tmp_path / "parts")["global_step"] == saved
+    assert start(2, "parts", more=["--trainer.max_time=00:00:00:00"]) == [3, 0]
     assert start(2, "parts") == [0, 0]
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
     assert_same_boards(tmp_path / "whole", tmp_path / "parts")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rectified_lpjepa.commands import nearest
+from rectified_lpjepa.distributed import say_first
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.extraction import Devices
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
@@ -16,7 +17,6 @@ from rectified_lpjepa.evaluation.run import FAILURES, evaluate, evaluate_one, op
 from rectified_lpjepa.evaluation.subject import ModelSubject
 from rectified_lpjepa.parser import Parser
 from rectified_lpjepa.remarks import remarks, told
-from rectified_lpjepa.training import say
 
 _PROGRAM = "rectified-lpjepa evaluate"
 _ALL = "all"
@@ -114,7 +114,7 @@ def _noticed(name: str, metrics: Mapping[str, float]) -> str:
 
 
 def _show(*parts: str) -> None:
-    say("\n".join(part for part in parts if part))
+    say_first("\n".join(part for part in parts if part))
 
 
 def metric_table(metrics: Mapping[str, float]) -> str:

@@ -28,10 +28,9 @@ from rectified_lpjepa.callbacks import FeatureWriter, ProgressBar
 from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Batch, Views
 from rectified_lpjepa.data.image_ops import grey_values
-from rectified_lpjepa.distributed import AllGatherDDPStrategy
+from rectified_lpjepa.distributed import AllGatherDDPStrategy, say_first
 from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
 from rectified_lpjepa.slurm import srun_environment
-from rectified_lpjepa.training import say
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -198,7 +197,7 @@ def read_features(path: Path, positions: Tensor) -> Arrays | None:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError):
         is_whole = False
     if not is_whole:
-        say(f"{path} is damaged, or of other samples; it is made anew")
+        say_first(f"{path} is damaged, or of other samples; it is made anew")
         return None
     return arrays
 

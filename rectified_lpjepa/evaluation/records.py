@@ -79,7 +79,8 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text())
-        assert isinstance(record["metrics"], dict)
+        parts = [record["metrics"], *(record.get(part, {}) for part in ("versions", "checkpoint", "data", "others"))]
+        assert all(isinstance(part, dict) for part in parts)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AssertionError) as error:
         raise ValueError(f"{path} is damaged, or not of an evaluation. HINT: delete it, and evaluate again.") from error
     assert isinstance(record, dict)

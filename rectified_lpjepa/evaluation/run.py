@@ -15,6 +15,7 @@ import timm
 import torch
 
 import rectified_lpjepa
+from rectified_lpjepa.distributed import say_first
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name, has_training_split
 from rectified_lpjepa.evaluation.extraction import Devices, is_first, said_by_first
 from rectified_lpjepa.evaluation.features import Evaluation
@@ -25,7 +26,6 @@ from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run, finge
 from rectified_lpjepa.files import write_text
 from rectified_lpjepa.functional.precision import full_precision
 from rectified_lpjepa.machine import processor
-from rectified_lpjepa.training import say
 
 # NumPy's LinAlgError is a ValueError; PyTorch's is documented, but not in the list of what its module exports.
 FAILURES = (ValueError, FileNotFoundError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
@@ -175,7 +175,7 @@ def evaluate_one(subject: ModelSubject, name: str, options: Mapping[str, Any], o
     }
     stored = said_by_first(_read(path, basis, subject))
     if stored is not None:
-        say(f"{name}: already there")
+        say_first(f"{name}: already there")
         return stored, path
     subject.opened.clear()
     start = time.monotonic()
@@ -204,7 +204,7 @@ def _read(path: Path, basis: Basis, subject: ModelSubject) -> Evaluation | None:
     try:
         record = read_record(path)
     except ValueError as error:
-        say(f"{error} It is made anew.")
+        say_first(f"{error} It is made anew.")
         return None
 
     def opened(name: str) -> str:

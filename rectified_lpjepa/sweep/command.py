@@ -105,5 +105,4 @@ def _point(manifest: Path, index: int, options: list[str]) -> None:
     command = [sys.executable, "-m", "rectified_lpjepa", *entries[index].argv, *options]
     if os.environ.get("SLURM_PROCID", "0") == "0":
         say(f"$ {shlex.join(command)}")
-    sys.stdout.flush()
     os.execv(command[0], command)

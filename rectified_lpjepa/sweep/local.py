@@ -143,12 +143,12 @@ class LocalLauncher:
 
     def _pass_on(self, kill: bool) -> None:
         said = "killed" if kill else "asked to save and end; a second signal kills them"
-        _say(f"still running: {len(self._children)}, {said}")
         for child in self._children.values():
             if kill:
                 os.killpg(child.process.pid, signal.SIGKILL)
             else:
                 child.process.send_signal(signal.SIGTERM)
+        _say(f"still running: {len(self._children)}, {said}")  # last, as nobody may read it any more
 
 
 def _say(text: str) -> None:

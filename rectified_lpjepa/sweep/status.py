@@ -20,8 +20,8 @@ STATES = ("finished", "running", "queued", "stopped", "failed", "not started")
 ENCODER, PROJECTOR = "val/probe_encoder/top1", "val/probe_projector/top1"
 L0, L0_TARGET = "val/sparsity/l0", "val/sparsity/l0_target"
 _SHOWN = (ENCODER, PROJECTOR, L0, L0_TARGET)
-# Exit codes of `fit` when its time is used up, and after Ctrl-C, SIGUSR1 and SIGTERM: it has saved and goes on.
-_STOPPED = (OUT_OF_TIME_EXIT, 130, 138, 143)
+# Exit codes of `fit` when its time is used up, and after SIGHUP, Ctrl-C, SIGUSR1 and SIGTERM: it goes on.
+_STOPPED = (OUT_OF_TIME_EXIT, 129, 130, 138, 143)
 _EXIT = "exit code "
 _ERROR_LINES = 12
 

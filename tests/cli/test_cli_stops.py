@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from identical import assert_identical
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from run_files import checkpoint, rows
 
 from rectified_lpjepa.callbacks import RunCheckpoint
@@ -105,6 +106,19 @@ def test_a_stopped_run_says_how_to_go_on(
     assert stop.value.code == code
     message = f"stopped by {number.name} in epoch 2, after step 4; the same command goes on from"
     assert message in capsys.readouterr().out
+
+
+def test_an_end_of_lightnings_own_is_that_by_sigterm(
+    command: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def end(self: RunCheckpoint, trainer: Any, pl_module: Any) -> None:
+        raise SIGTERMException
+
+    monkeypatch.setattr(RunCheckpoint, "on_train_epoch_start", end)
+    with pytest.raises(SystemExit) as stop:
+        command("fit", directory=tmp_path / "run")
+    assert stop.value.code == 143
+    assert "stopped by SIGTERM in epoch 1" in capsys.readouterr().out
 
 
 def test_a_job_whose_time_is_up_is_queued_again_once_the_checkpoint_is_there(

@@ -72,7 +72,7 @@ def test_a_run_in_progress_is_known_by_its_lock_and_shows_its_last_values(one) -
 
 
 @pytest.mark.parametrize("name", ["{id}.log", "77_0.out"])
-@pytest.mark.parametrize("code", [1, 137, 3, 130, 138, 143])
+@pytest.mark.parametrize("code", [1, 137, 3, 129, 130, 138, 143])
 def test_how_a_start_ended_is_the_last_line_of_its_log(one, name: str, code: int) -> None:
     state = "failed" if code in (1, 137) else "stopped"
     entry, folder, status = one

@@ -95,7 +95,7 @@ def draw_points(axes: Axes, series: Sequence[Series], connected: bool = True) ->
             axes.plot(x, array(one.theory), color=theory_colour, linestyle="--", linewidth=1.0, zorder=1.5)
         if one.published:
             where, what = zip(*sorted(one.published), strict=True)
-            axes.plot(where, what, linestyle=":", linewidth=0.8, **hollow(colour, line=True))
+            axes.plot(where, what, linestyle=":" if one.joined else "none", linewidth=0.8, **hollow(colour, line=True))
         draw_whiskers(axes, x, y, one.half, one.x_half, colour)
         linestyle = "-" if connected and one.joined else "none"
         axes.plot(x, y, color=colour, marker=marker, markersize=4, linestyle=linestyle, zorder=3)
