@@ -208,7 +208,7 @@ def data_of_run(checkpoint: Path, model: Model) -> TwoViewDataModule:
     Raises:
         FileNotFoundError: there is no configuration.
         ValueError: it cannot be read, or its data are not those that the model was built for: they have other channels,
-            another size, other classes, or another mean or standard deviation.
+            another size, another number of classes, or another mean or standard deviation.
     """
     path = run_directory(checkpoint) / "config.yaml"
     if not path.is_file():
