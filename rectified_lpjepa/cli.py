@@ -29,7 +29,8 @@ from rectified_lpjepa.callbacks import (
     result_table,
 )
 from rectified_lpjepa.data import TwoViewDataModule
-from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync, say_first
+from rectified_lpjepa.distributed import AllGatherDDPStrategy, BatchNormSync
+from rectified_lpjepa.distributed.first import say_first
 from rectified_lpjepa.identity import identity
 from rectified_lpjepa.jepa import RectifiedLpJEPA
 from rectified_lpjepa.loggers import check_logger, logged_values, of_this_run, run_loggers

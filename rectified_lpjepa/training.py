@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rectified_lpjepa.callbacks import RunCheckpoint, RunSummary
 from rectified_lpjepa.commands import OUT_OF_TIME_EXIT, SIGNAL_EXIT
-from rectified_lpjepa.distributed import say_first
+from rectified_lpjepa.distributed.first import say_first
 from rectified_lpjepa.run import RunDirectory
 from rectified_lpjepa.slurm import requeue_job
 

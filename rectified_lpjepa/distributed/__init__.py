@@ -1,7 +1,6 @@
 """Several processes: features gathered with their gradients, batch norm over all, and the strategy that does it."""
 
 from rectified_lpjepa.distributed.batch_norm import BatchNormSync
-from rectified_lpjepa.distributed.first import say_first
 from rectified_lpjepa.distributed.gather import all_gather_views, check_equal_shapes, current_shard, mean_over_processes
 from rectified_lpjepa.distributed.strategy import AllGatherDDPStrategy
 
@@ -12,5 +11,4 @@ __all__ = [
     "check_equal_shapes",
     "current_shard",
     "mean_over_processes",
-    "say_first",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rectified_lpjepa.commands import nearest
-from rectified_lpjepa.distributed import say_first
+from rectified_lpjepa.distributed.first import say_first
 from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.extraction import Devices
 from rectified_lpjepa.evaluation.registry import EVALUATIONS

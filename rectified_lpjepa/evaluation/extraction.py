@@ -28,7 +28,8 @@ from rectified_lpjepa.callbacks import FeatureWriter, ProgressBar
 from rectified_lpjepa.data import TwoViewDataModule
 from rectified_lpjepa.data.batches import Batch, Views
 from rectified_lpjepa.data.image_ops import grey_values
-from rectified_lpjepa.distributed import AllGatherDDPStrategy, say_first
+from rectified_lpjepa.distributed import AllGatherDDPStrategy
+from rectified_lpjepa.distributed.first import say_first
 from rectified_lpjepa.preflight import check_launch, requested_layout, usable_accelerator
 from rectified_lpjepa.slurm import srun_environment
 

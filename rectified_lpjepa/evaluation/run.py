@@ -15,7 +15,7 @@ import timm
 import torch
 
 import rectified_lpjepa
-from rectified_lpjepa.distributed import say_first
+from rectified_lpjepa.distributed.first import say_first
 from rectified_lpjepa.evaluation.datasets import DataSource, data_name, has_training_split
 from rectified_lpjepa.evaluation.extraction import Devices, is_first, said_by_first
 from rectified_lpjepa.evaluation.features import Evaluation
