@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rectified_lpjepa.evaluation.altered import Alteration, altered_features
@@ -156,6 +157,25 @@ def _histograms(scores: Mapping[str, Tensor]) -> dict[str, list[float]]:
     """Count the samples of each set in the same bins; what lies beyond the outer edges is in the outer bins."""
     values = {name: scores_N.numpy() for name, scores_N in scores.items()}
     everything = np.concatenate(list(values.values()))
-    edges = np.histogram_bin_edges(np.quantile(everything, [_TAIL, 1 - _TAIL]), _BINS)
+    low, high = np.quantile(everything, [_TAIL, 1 - _TAIL])
+    edges = _edges_between_steps(np.unique(everything[(everything >= low) & (everything <= high)]))
+    if edges is None:
+        edges = np.histogram_bin_edges([low, high], _BINS)
     counts = {name: np.histogram(part.clip(edges[0], edges[-1]), edges)[0].tolist() for name, part in values.items()}
     return {"edges": edges.tolist(), **counts}
+
+
+def _edges_between_steps(values: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Give bins of as many steps each to values that are multiples of a step, such as shares of D; None for others.
+
+    Bins that hold now two and now three of these would show teeth that the values do not have.
+    """
+    if len(values) < 2:
+        return None
+    step = np.diff(values).min()
+    places = (values - values[0]) / step
+    if places[-1] > len(values) * _BINS or not np.allclose(places, np.round(places), rtol=0, atol=1e-3):
+        return None
+    width = np.ceil((places[-1] + 1) / _BINS)
+    edges: NDArray[np.float64] = width * np.arange(np.ceil((places[-1] + 1) / width) + 1) - 0.5
+    return values[0] + step * edges

@@ -15,7 +15,7 @@ from subjects import FakeSubject, PixelSubject, clusters
 
 from rectified_lpjepa.evaluation.altered import altered_features
 from rectified_lpjepa.evaluation.features import FeatureSet
-from rectified_lpjepa.evaluation.ood import ood
+from rectified_lpjepa.evaluation.ood import _histograms, ood
 
 SPARSITY = ("l0", "l1", "l1_norm", "l2_norm", "l0_deviation", "l1_norm_deviation")
 
@@ -133,6 +133,17 @@ def test_images_made_on_the_spot() -> None:
     assert np.diff(histogram["edges"]).min() > 0
     assert ood(PixelSubject()).metrics == found.metrics
     assert ood(PixelSubject(seed=1)).metrics != found.metrics
+
+
+def test_bins_of_shares_hold_equally_many_values() -> None:
+    shares = torch.arange(100, 400).double() / 512
+    histogram = _histograms({"test": shares, "other": shares[50:]})
+    assert sum(histogram["test"]) == 300
+    assert set(histogram["test"][1:-1]) == {5}
+    assert np.diff(histogram["edges"]) * 512 == pytest.approx(5)
+    continuous = torch.from_numpy(np.random.default_rng(0).normal(size=1000))
+    assert len(_histograms({"test": continuous})["test"]) == 60
+    assert sum(_histograms({"test": torch.zeros(7)})["test"]) == 7
 
 
 def test_altered_features_are_those_of_all_images_in_order() -> None:
