@@ -152,7 +152,7 @@ class Study:
                 values[name] = value if isinstance(value, int | float) or value is None else shown(value)
         return values
 
-    def point(self, variant: Variant, stored: StoredEvaluations) -> Point:
+    def _point(self, variant: Variant, stored: StoredEvaluations) -> Point:
         """Gather what is known of a run: what it logged, what its evaluations found, and what is to be said of it."""
         entry, result = variant.entry, variant.status.result
         values = self._values(entry)
@@ -188,7 +188,7 @@ class Study:
         variants = list(self.finished(loaded))
         results = [variant.status.result for variant in variants]
         stored = StoredEvaluations(self.profile.datasets, self.datasets)
-        points = [self.point(variant, stored) for variant in variants]
+        points = [self._point(variant, stored) for variant in variants]
         findings = Findings(self, count(loaded.statuses.values()), grouped(points))
         content = {
             "experiment": self.name,
