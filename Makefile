@@ -29,7 +29,7 @@ setup-newest: ## make .venv anew with the newest packages that pyproject.toml al
 	@$(BIN)/python -m pip install --quiet --editable '.[dev,docs,onnx,wandb]'
 	@touch $(STAMP)
 
-demo: setup ## train on scanned digits, validate, draw (two to three and a half minutes)
+demo: setup ## train on scanned digits, validate, draw (one and a half to five minutes)
 	@$(BIN)/rectified-lpjepa fit --config configs/digits.yaml --run.fresh true
 	@echo "validating the checkpoint"
 	@$(BIN)/rectified-lpjepa validate --config configs/digits.yaml
