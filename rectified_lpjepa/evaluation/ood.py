@@ -177,5 +177,6 @@ def _edges_between_steps(values: NDArray[np.float64]) -> NDArray[np.float64] | N
     if places[-1] > len(values) * _BINS or not np.allclose(places, np.round(places), rtol=0, atol=1e-3):
         return None
     width = np.ceil((places[-1] + 1) / _BINS)
-    edges: NDArray[np.float64] = width * np.arange(np.ceil((places[-1] + 1) / width) + 1) - 0.5
-    return values[0] + step * edges
+    bins = np.ceil((places[-1] + 1) / width)
+    edges: NDArray[np.float64] = values[0] + step * (width * np.arange(bins + 1) - 0.5)
+    return edges
