@@ -46,7 +46,10 @@ class _Cdf(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         if ctx.needs_input_grad[1]:
-            raise NotImplementedError("the cdf of a generalised Gaussian is not differentiable in its shape p")
+            raise NotImplementedError(
+                "The cdf of a generalised Gaussian is differentiable in z and not differentiable in its shape p, which "
+                "requires a gradient here. HINT: p.detach()."
+            )
         z, p = ctx.saved_tensors
         return grad_outputs[0] * torch.exp(-exponent(z, p) - log_normalizer(p)), None
 
