@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TextIO
 
@@ -80,6 +80,18 @@ def installed_version(package: str) -> str | None:
 def say(text: str, file: TextIO | None = None) -> None:
     """Print text of a command, by default to the standard output, and at once, so that a log has it in its order."""
     print(text, file=file, flush=True)
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 3) -> str:
+    """Lay out rows in columns, of which the first ``left`` are set to the left and the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,12 @@ def test_the_card_tells_of_run_and_metrics(save: Save, tmp_path: Path, capsys: p
         assert part in text
     assert "linear" not in text.split("## Metrics")[1]
     assert re.search(r"## Licence\n\nNone is stated", text)
+
+    # Evaluations of a checkpoint in another folder than a run's lie beside it.
+    copied = shutil.copy(checkpoint, tmp_path / "copied.ckpt")
+    shutil.copytree(run / "evaluation", tmp_path / "evaluation")
+    export(Path(copied), tmp_path / "beside")
+    assert "| encoder/knn/top1 | 0.75 |" in (tmp_path / "beside" / "README.md").read_text(encoding="utf-8")
 
     (run / "result.json").write_text(json.dumps({"metrics": {"val/sparsity/l0": 0.5}, "steps": 99}))
     (run / "evaluation" / "knn.json").unlink()

@@ -15,6 +15,7 @@ from rectified_lpjepa.evaluation.extraction import Devices
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.evaluation.run import FAILURES, evaluate, evaluate_one, open_subject
 from rectified_lpjepa.evaluation.subject import ModelSubject
+from rectified_lpjepa.evaluation.transfer import transfer_table
 from rectified_lpjepa.parser import Parser
 from rectified_lpjepa.remarks import remarks, told
 
@@ -46,7 +47,8 @@ def evaluate_command(arguments: Sequence[str]) -> None:
         _evaluate_all(subject, out)
         return
     found, path = evaluate_one(subject, name, given, out)
-    _show(metric_table(found.metrics), _noticed(name, found.metrics), str(path))
+    table = transfer_table(found.details["table"]) if name == "transfer" else metric_table(found.metrics)
+    _show(table, _noticed(name, found.metrics), str(path))
 
 
 def make_parser(name: str) -> Parser:

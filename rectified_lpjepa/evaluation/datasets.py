@@ -70,6 +70,8 @@ class DataSource:
         if Path(name).is_dir():
             has_splits = (Path(name) / "train").is_dir()
             return (ImageFolderDataModule if has_splits else UnsplitFolderDataModule)(name, **kwargs)
+        if Path(name).name != name:
+            raise FileNotFoundError(f"There is no folder {Path(name).absolute()}, and `{name}` is no .npz file.")
         near = difflib.get_close_matches(name, NAMES, n=2)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Choose one of {', '.join(NAMES)}."
         raise ValueError(

@@ -50,8 +50,8 @@ def sparsity(
       class, and of two of different classes, each beside its expectation for independent uniform sets of these sizes.
     * ``sparsity_ridge``: a ridge classifier's accuracy, and ℓ0 and ℓ1 of the samples that it gets right and wrong.
     * ``sparsity_on_<data set>``: ℓ0, ℓ1, dead units, normalised HSIC, and ``sparsity_ridge``'s numbers of a classifier
-      that was trained on that data set's training split; and ``sparsity_across``: their correlations over the data
-      sets.
+      that was trained on that data set's training split; and ``sparsity_across``: the range of ℓ0 over the data sets,
+      and correlations.
 
     Numbers about classes are left out for data without labels or of one class, and those of a classifier also for data
     without a training split, which nothing else needs; the protocol says why. NaN: the overlap of active sets that are
@@ -258,6 +258,8 @@ def _across(
             for b in ("top1", "nhsic"):
                 both = [(row[a], row[b]) for row in table.values() if b in row]
                 metrics |= _prefixed(f"{kind}/sparsity_across", _correlations(f"{a}_{b}", np.array(both)))
+        l0 = [row["l0"] for row in table.values()]
+        metrics[f"{kind}/sparsity_across/l0_range"] = max(l0) - min(l0)
         details[kind] = found
     return metrics, details
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rectified_lpjepa.commands import aligned
 from rectified_lpjepa.evaluation.datasets import data_name
 from rectified_lpjepa.evaluation.features import Evaluation, Subject
 from rectified_lpjepa.evaluation.few_shot import CLASSIFIER, INTERVAL, Shots, few_shot_accuracies, shot_metrics
@@ -68,3 +70,22 @@ def transfer(
         "reported_on": "test",
     }
     return Evaluation("transfer", protocol, metrics, {"table": table})
+
+
+def transfer_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out what transfer found: a line for each data set and kind of features, a column for each number of shots.
+
+    Args:
+        rows: the ``table`` of the details of :func:`transfer`.
+    """
+    shots = list(dict.fromkeys(row["shots"] for row in rows))
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        half = "" if row["top1_ci95"] is None else f" ± {100 * row['top1_ci95']:.1f}"
+        line = lines.setdefault((row["data"], row["features"]), [])
+        line.append(f"{100 * row['top1']:.1f}{half}")
+        if row["shots"] == shots[-1]:
+            line.append("" if row["l0"] is None else f"{row['l0']:.3f}")
+    heads = [f"{count} of a class" for count in shots]
+    table = [["top-1 in %", "features", *heads, "ℓ0"], *([*name, *line] for name, line in lines.items())]
+    return f"{aligned(table, left=2)}\nmean ± 95 % interval over draws"

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from rectified_lpjepa.commands import say
+from rectified_lpjepa.commands import aligned, say
 from rectified_lpjepa.experiment.file import PROFILES, listed, read_experiment
 from rectified_lpjepa.sweep import launch
 from rectified_lpjepa.sweep.arguments import CommandParser
-from rectified_lpjepa.sweep.status import aligned
 from rectified_lpjepa.sweep.yaml_file import read_value
 
 if TYPE_CHECKING:

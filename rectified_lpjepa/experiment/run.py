@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,6 +25,10 @@ from rectified_lpjepa.networks import Rectifier, rectify
 from rectified_lpjepa.networks.rectifiers import RECTIFIERS
 from rectified_lpjepa.sweep import launch
 
+_DATA_OPTIONS = ("to", "against")
+"""The options of evaluations that name further data sets."""
+_ANY_SIZE = 32  # of images, which only evaluations read
+
 
 def run(study: Study, *, launcher: str, parallel: int, source: DataSource) -> int:
     """Run what is not finished, then evaluate what is finished and not evaluated.
@@ -38,9 +43,11 @@ def run(study: Study, *, launcher: str, parallel: int, source: DataSource) -> in
         The exit code: 0, 1 where a run or an evaluation failed, 128 and the signal after a signal.
 
     Raises:
-        ValueError: an evaluation of the profile has no such name or option.
+        ValueError: an evaluation of the profile has no such name or option, or names data that cannot be read.
     """
     check_evaluations(study)
+    if any(status.state != "finished" for status in study.load().statuses.values()):
+        check_data(study, source)
     code = launch.run(study.sweep, study.file.parent, launcher=launcher, parallel=parallel)
     if code > SIGNAL_EXIT:  # after a signal
         return code
@@ -62,16 +69,42 @@ def check_evaluations(study: Study) -> None:
                 f"{nearest(name, EVALUATIONS)}"
             )
         known = list(inspect.signature(EVALUATIONS[name]).parameters)[1:]
-        for option in options:
+        for option, value in options.items():
             if option not in known:
                 raise ValueError(
                     f"{where}: {name} has no option {option!r}; known are {', '.join(known)}.{nearest(option, known)}"
                 )
+            if option in _DATA_OPTIONS and not isinstance(value, list):
+                raise ValueError(f"{where}: {name}: {option} must be a list of data sets, got {value!r}.")
     for post_hoc in study.profile.post_hoc:
         if post_hoc.rectifier not in RECTIFIERS:
             raise ValueError(
                 f"{where}: there is no rectifier {post_hoc.rectifier!r}; known are {', '.join(RECTIFIERS)}."
             )
+
+
+def check_data(study: Study, source: DataSource) -> None:
+    """Refuse evaluations on data that are not there, before anything is trained; what is to be fetched is fetched.
+
+    Args:
+        study: what is to be run.
+        source: where the data sets lie that evaluations name.
+
+    Raises:
+        ValueError: a data set is not there, or not all of it.
+    """
+    for evaluation, options in study.profile.evaluations.items():
+        for name in itertools.chain(*(options.get(option, []) for option in _DATA_OPTIONS)):
+            if name in study.profile.datasets:
+                continue
+            try:
+                source.open(name, image_size=_ANY_SIZE).positions("test")
+            except (FileNotFoundError, ValueError) as error:
+                raise ValueError(
+                    f"{study.file}: profiles.{study.profile_name}: {evaluation} looks at {name!r}, which cannot be "
+                    f"read: nothing was started. {error}\n"
+                    "  HINT: put it there, or leave it out in a copy of the experiment's file."
+                ) from error
 
 
 def evaluate_finished(study: Study, source: DataSource) -> int:

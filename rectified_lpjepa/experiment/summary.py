@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from rectified_lpjepa.commands import aligned
 from rectified_lpjepa.experiment.intervals import interval
 from rectified_lpjepa.experiment.presentation import Column, Published, is_beside
 from rectified_lpjepa.experiment.study import Findings
-from rectified_lpjepa.sweep.status import aligned
 
 _NAMED = 3  # results of one source that are named; of more, the first and the last
 _SIGNS = {True: "✓", False: "✗", None: "?"}

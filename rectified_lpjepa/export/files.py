@@ -10,6 +10,7 @@ import safetensors.torch
 from torch import nn
 
 from rectified_lpjepa.evaluation.models import load_jepa, sha256_of_file
+from rectified_lpjepa.evaluation.subject import run_directory
 from rectified_lpjepa.export.card import card
 from rectified_lpjepa.export.onnx_model import onnx_bytes, require_onnx
 from rectified_lpjepa.files import atomic_write, read_json, write_text
@@ -49,7 +50,7 @@ def export(checkpoint: Path, out: Path, onnx: bool = False) -> None:
         require_onnx()
     model, step = load_jepa(checkpoint)
     model.eval()
-    sha256, run = sha256_of_file(checkpoint), checkpoint.resolve().parent.parent
+    sha256, run = sha256_of_file(checkpoint), run_directory(checkpoint.resolve())
     encoder = model.backbone.model
     assert isinstance(encoder, nn.Module)
     _write_weights(out / WEIGHTS, encoder)

@@ -11,9 +11,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from rectified_lpjepa.commands import aligned
 from rectified_lpjepa.files import atomic_write, write_text
 from rectified_lpjepa.sweep.manifest import Entry, short_names, shown
-from rectified_lpjepa.sweep.status import ENCODER, L0, L0_TARGET, PROJECTOR, Status, aligned, fraction, percent
+from rectified_lpjepa.sweep.status import ENCODER, L0, L0_TARGET, PROJECTOR, Status, fraction, percent
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rectified_lpjepa.commands import OUT_OF_TIME_EXIT
+from rectified_lpjepa.commands import OUT_OF_TIME_EXIT, aligned
 from rectified_lpjepa.files import read_json
 from rectified_lpjepa.sweep.manifest import Entry, Folder
 from rectified_lpjepa.sweep.yaml_file import read_mapping
@@ -198,15 +198,3 @@ def percent(value: float | None) -> str:
 def fraction(value: float | None) -> str:
     """Write a fraction with three digits; nothing for None."""
     return "" if value is None else f"{value:.3f}"
-
-
-def aligned(rows: Sequence[Sequence[str]], left: int = 3) -> str:
-    """Lay out rows in columns, of which the first ``left`` are set to the left and the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

@@ -105,7 +105,7 @@ def test_what_was_found_on_data_that_changed_or_by_another_version_is_done_again
     def opens(subject: Subject, to: list[str]) -> Evaluation:
         sizes = [len(subject.open(name).positions("train")) for name in to]
         calls.extend(sizes)
-        return Evaluation("transfer", {}, {"encoder/x": float(sum(sizes))})
+        return Evaluation("transfer", {}, {"encoder/x": float(sum(sizes))}, {"table": []})
 
     monkeypatch.setitem(EVALUATIONS, "transfer", opens)
     count_calls(monkeypatch, "knn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from subjects import FakeSubject, clusters
 
 from rectified_lpjepa.evaluation.features import FeatureSet
 from rectified_lpjepa.evaluation.few_shot import ShotAccuracy, draw_shots, few_shot
-from rectified_lpjepa.evaluation.transfer import transfer
+from rectified_lpjepa.evaluation.transfer import transfer, transfer_table
 
 
 def sets(seed: int = 0) -> tuple[FeatureSet, FeatureSet]:
@@ -100,6 +101,24 @@ def test_transfer_is_few_shot_classification_on_each_data_set_in_one_table() -> 
     rows = [(row["data"], row["features"], row["shots"]) for row in found.details["table"]]
     assert rows == [("digits", kind, shots) for kind in ("encoder", "projector") for shots in (1, "all")]
     assert found.details["table"][0]["top1_ci95"] == found.metrics["encoder/transfer_digits_1shot/top1_ci95"]
+
+
+def test_the_table_of_transfer_has_a_line_for_each_data_set_and_kind_of_features() -> None:
+    found = transfer(FakeSubject(*sets(), others={"digits": sets(5)}), ["digits"], shots=[1, "all"])
+    rows = [*found.details["table"], *(row | {"data": "other", "top1": 0.125} for row in found.details["table"])]
+    lines = transfer_table(rows).splitlines()
+    assert re.split("  +", lines[0]) == ["top-1 in %", "features", "1 of a class", "all of a class", "ℓ0"]
+    names = [tuple(line.split()[:2]) for line in lines[1:5]]
+    assert names == [(data, kind) for data in ("digits", "other") for kind in ("encoder", "projector")]
+    l0 = found.metrics["projector/transfer_digits/l0"]
+    for (data, kind), line in zip(names, lines[1:5], strict=True):
+        one, half, every = (
+            100 * found.metrics[f"{kind}/transfer_digits_{name}"]
+            for name in ("1shot/top1", "1shot/top1_ci95", "allshot/top1")
+        )
+        one, every = (one, every) if data == "digits" else (12.5, 12.5)
+        assert re.search(rf" {one:.1f} ± {half:.1f} +{every:.1f}( |$)", line)
+        assert line.endswith(f" {l0:.3f}") == (kind == "projector")
 
 
 def test_transfer_wants_data_sets_with_names_of_their_own() -> None:

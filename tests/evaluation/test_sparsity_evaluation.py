@@ -99,6 +99,8 @@ def test_data_sets_are_measured_and_correlated():
     assert metrics["projector/sparsity_across/l0_top1_spearman"] == pytest.approx(spearmanr(rows[:, 0], rows[:, 1])[0])
     assert metrics["projector/sparsity_across/l0_nhsic_data_sets"] == 5
     assert ((rows[:, 2] > 0) & (rows[:, 2] < 1)).all()
+    l0 = [*rows[:, 0], metrics["projector/sparsity_on_d/l0"]]
+    assert metrics["projector/sparsity_across/l0_range"] == pytest.approx(np.ptp(l0))
     assert metrics["projector/sparsity_on_own/l0"] == metrics["projector/sparsity/l0"]
     for name, value in metrics.items():
         if "/sparsity_ridge/" in name:
@@ -161,6 +163,7 @@ def test_correlations_of_two_data_sets_or_of_equal_values_are_undefined():
     assert math.isnan(metrics["projector/sparsity_across/l0_top1_pearson"])
     metrics = sparsity(subject(own, own, others={"a": (own, own), "b": (own, own)}), against=["a", "b"]).metrics
     assert math.isnan(metrics["encoder/sparsity_across/l0_nhsic_spearman"])
+    assert metrics["encoder/sparsity_across/l0_range"] == 0
 
 
 def test_dense_features_and_dead_ones():

@@ -207,6 +207,14 @@ def test_missing_values_leave_cells_empty_and_say_how_many_there_are(tmp_path):
     assert cells(page, "p=2, mu=-1")[2].strip() == ""
 
 
+def test_a_metric_without_any_number_has_no_column(tmp_path):
+    columns = [{"metric": name, "label": name} for name in ("val/sparsity/l0", "val/nothing", "val/published")]
+    published = [{"label": "paper", "values": {}, "metrics": {"val/published": 0.5}, "source": "x", "mark": "†"}]
+    page = Page(write_report(small(tmp_path, columns=columns, published=published, conditions=[])))
+    heads = page.tables[0][0]
+    assert [name for name in heads if name.startswith("val/")] == ["val/sparsity/l0", "val/published"]
+
+
 def test_an_experiment_that_has_not_been_run(tmp_path):
     folder = small(tmp_path, points=[], published=[], conditions=[], figures=FIGURES)
     page = Page(write_report(folder))

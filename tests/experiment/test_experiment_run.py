@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from rectified_lpjepa.evaluation.datasets import DataSource
 from rectified_lpjepa.evaluation.features import Evaluation, Subject
 from rectified_lpjepa.evaluation.models import load_checkpoint
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
-from rectified_lpjepa.experiment.run import check_evaluations, evaluate_finished
+from rectified_lpjepa.experiment.datasets import make_datasets
+from rectified_lpjepa.experiment.run import check_data, check_evaluations, evaluate_finished
 from rectified_lpjepa.experiment.study import FILE, Study, Variant
 from rectified_lpjepa.main import main
 
@@ -144,6 +146,8 @@ def test_what_is_reported_is_what_would_not_be_evaluated_again(tmp_path: Path, m
     ("changed", "message"),
     [
         ({"evaluations": {"kmn": {}}}, "no evaluation 'kmn'.*\n.*did you mean knn"),
+        ({"evaluations": {"ood": {"against": "digits"}}}, "ood: against must be a list of data sets, got 'digits'"),
+        ({"evaluations": {"shift": {"against": None}}}, "shift: against must be a list of data sets, got None"),
         ({"evaluations": {"knn": {"kk": 3}}}, "knn has no option 'kk'.*\n.*did you mean k"),
         ({"post_hoc": [{"where": {}, "rectifier": "gelu"}]}, "no rectifier 'gelu'"),
         ({"datasets": ["photos"]}, "no data set 'photos'"),
@@ -155,6 +159,35 @@ def test_what_cannot_be_evaluated_is_refused_before_training(
     study = Study.open(str(experiment_file(tmp_path, **changed)), "smoke", str(tmp_path / "runs"))
     with pytest.raises(ValueError, match=message):
         check_evaluations(study)
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "message"),
+    [
+        ({"shift": {"against": ["no/imagenet-r"]}}, "shift looks at 'no/imagenet-r'.*nothing was started.*no folder /"),
+        ({"ood": {"against": ["digits", "gone.npz"]}}, "ood looks at 'gone.npz'"),
+        ({"transfer": {"to": ["dtd"]}}, "transfer looks at 'dtd'.*--download"),
+        ({"sparsity": {"against": ["cifar10"]}}, "sparsity looks at 'cifar10'.*There is no CIFAR10"),
+    ],
+)
+def test_data_that_are_not_there_are_missed_before_training(
+    evaluations: dict[str, Any], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = experiment_file(tmp_path, evaluations=evaluations)
+    command = ["experiment", "run", str(file), "--root", str(tmp_path / "runs"), "--datasets", str(tmp_path)]
+    with pytest.raises(SystemExit) as exit_:
+        main(command)
+    assert exit_.value.code == 1
+    assert re.search(message, capsys.readouterr().err, re.DOTALL)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_that_are_there_are_not_missed(tmp_path: Path) -> None:
+    [path] = make_datasets(["photo_patches"], tmp_path).values()
+    evaluations = {"ood": {"against": [path, "digits", "turned_digits"]}}
+    file = experiment_file(tmp_path, evaluations=evaluations, datasets=["turned_digits"])
+    check_data(Study.open(str(file), "smoke", str(tmp_path / "runs")), DataSource())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_damaged_checkpoint_is_said_and_the_other_runs_are_evaluated(

@@ -43,12 +43,13 @@ class Table:
 
 
 def make_table(results: Results) -> Table:
-    """Lay out the columns of an experiment: a row for each setting, and one for each published result without one.
+    """Lay out what was measured: a row for each setting, and one for each published result without one.
 
+    A column of the experiment without any number, as another profile may have it, is left out.
     References number the sources of what is published, see :func:`sources`.
     """
     number = {key: index for index, key in enumerate(sources(results), 1)}
-    columns = [quantity(column.metric, results.columns) for column in results.columns]
+    columns = [quantity(column.metric, results.columns) for column in results.columns if _is_known(results, column)]
     parts = [_parts(results, column) for column in columns]
     rows = []
     for group in results.groups:
@@ -104,6 +105,12 @@ def _told(value: Any, of: Quantity, name: str) -> str:
 def sources(results: Results) -> list[tuple[str, str]]:
     """List where the published results come from, each once, with their marks."""
     return list(dict.fromkeys((one.source, one.mark) for one in results.published))
+
+
+def _is_known(results: Results, column: Column) -> bool:
+    """Say whether a metric was measured or is published; a profile need not evaluate all that another does."""
+    known = [point.metrics for point in results.points] + [row.metrics for row in results.published]
+    return any(column.metric in metrics for metrics in known)
 
 
 def _parts(results: Results, column: Quantity) -> list[str]:
