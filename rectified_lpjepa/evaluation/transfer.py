@@ -88,4 +88,5 @@ def transfer_table(rows: Sequence[Mapping[str, Any]]) -> str:
             line.append("" if row["l0"] is None else f"{row['l0']:.3f}")
     heads = [f"{count} of a class" for count in shots]
     table = [["top-1 in %", "features", *heads, "ℓ0"], *([*name, *line] for name, line in lines.items())]
-    return f"{aligned(table, left=2)}\nmean ± 95 % interval over draws"
+    is_drawn = any(row["top1_ci95"] is not None for row in rows)
+    return aligned(table, left=2) + ("\nmean ± 95 % interval over draws" if is_drawn else "")

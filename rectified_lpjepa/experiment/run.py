@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -94,12 +93,15 @@ def check_data(study: Study, source: DataSource) -> None:
         ValueError: a data set is not there, or not all of it.
     """
     for evaluation, options in study.profile.evaluations.items():
-        for name in itertools.chain(*(options.get(option, []) for option in _DATA_OPTIONS)):
+        for option, name in ((option, name) for option in _DATA_OPTIONS for name in options.get(option, [])):
             if name in study.profile.datasets:
                 continue
             try:
-                source.open(name, image_size=_ANY_SIZE).positions("test")
-            except (FileNotFoundError, ValueError) as error:
+                data = source.open(name, image_size=_ANY_SIZE)
+                data.positions("test")
+                if option == "to":  # classifiers are trained on them
+                    data.positions("train")
+            except (OSError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"{study.file}: profiles.{study.profile_name}: {evaluation} looks at {name!r}, which cannot be "
                     f"read: nothing was started. {error}\n"

@@ -34,8 +34,8 @@ def export(checkpoint: Path, out: Path, onnx: bool = False) -> None:
     ``README.md``, a card with data, recipe, metrics, and the lines that load both; and, if asked for, ``model.onnx``,
     which takes images in [0, 1] in batches of any size and gives encoder and projector features.
 
-    The metrics in the card are those of ``result.json`` and ``evaluation/*.json`` in the run's directory that belong to
-    this checkpoint.
+    The metrics in the card are those of ``result.json`` and ``evaluation/*.json`` in the run's directory, or beside a
+    checkpoint that lies in none, that belong to this checkpoint.
 
     Args:
         checkpoint: a checkpoint of ``fit``.

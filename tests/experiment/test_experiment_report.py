@@ -208,9 +208,12 @@ def test_missing_values_leave_cells_empty_and_say_how_many_there_are(tmp_path):
 
 
 def test_a_metric_without_any_number_has_no_column(tmp_path):
-    columns = [{"metric": name, "label": name} for name in ("val/sparsity/l0", "val/nothing", "val/published")]
+    names = ("val/sparsity/l0", "val/nothing", "val/published", "val/undefined")
+    columns = [{"metric": name, "label": name} for name in names]
     published = [{"label": "paper", "values": {}, "metrics": {"val/published": 0.5}, "source": "x", "mark": "†"}]
-    page = Page(write_report(small(tmp_path, columns=columns, published=published, conditions=[])))
+    folder = small(tmp_path, columns=columns, published=published, conditions=[])
+    change_point(folder, 0, **{"val/undefined": None})
+    page = Page(write_report(folder))
     heads = page.tables[0][0]
     assert [name for name in heads if name.startswith("val/")] == ["val/sparsity/l0", "val/published"]
 

@@ -18,7 +18,7 @@ from rectified_lpjepa.evaluation.features import Evaluation, Subject
 from rectified_lpjepa.evaluation.models import load_checkpoint
 from rectified_lpjepa.evaluation.registry import EVALUATIONS
 from rectified_lpjepa.experiment.datasets import make_datasets
-from rectified_lpjepa.experiment.run import check_data, check_evaluations, evaluate_finished
+from rectified_lpjepa.experiment.run import check_data, check_evaluations, evaluate_finished, run
 from rectified_lpjepa.experiment.study import FILE, Study, Variant
 from rectified_lpjepa.main import main
 
@@ -180,6 +180,30 @@ def test_data_that_are_not_there_are_missed_before_training(
     assert exit_.value.code == 1
     assert re.search(message, capsys.readouterr().err, re.DOTALL)
     assert not (tmp_path / "runs").exists()
+
+
+def test_data_without_a_training_split_are_no_data_to_transfer_to(tmp_path: Path) -> None:
+    file = tmp_path / "plain" / "class" / "image.png"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    plain = [str(tmp_path / "plain")]
+    for evaluations in ({"shift": {"against": plain}}, {"transfer": {"to": plain}}):
+        study = Study.open(str(experiment_file(tmp_path, evaluations=evaluations)), "smoke", str(tmp_path / "runs"))
+        if "shift" in evaluations:
+            check_data(study, DataSource())
+            continue
+        with pytest.raises(ValueError, match="transfer looks at .*no folder train"):
+            check_data(study, DataSource())
+
+
+def test_data_are_not_looked_for_when_nothing_is_to_be_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_experiment(tmp_path, profiles=profile(evaluations={"shift": {"against": ["no/such.npz"]}}))
+    study = Study.open(str(file), "smoke", str(tmp_path / "runs"))
+    finished(study)
+    assert run(study, launcher="local", parallel=1, source=DataSource()) == 1
+    assert "last.ckpt" in capsys.readouterr().err  # that of the evaluation, which has none here
 
 
 def test_data_that_are_there_are_not_missed(tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ def sources(results: Results) -> list[tuple[str, str]]:
 
 def _is_known(results: Results, column: Column) -> bool:
     """Say whether a metric was measured or is published; a profile need not evaluate all that another does."""
-    known = [point.metrics for point in results.points] + [row.metrics for row in results.published]
-    return any(column.metric in metrics for metrics in known)
+    is_measured = any(mean_of(group, column.metric) is not None for group in results.groups)
+    return is_measured or any(column.metric in row.metrics for row in results.published)
 
 
 def _parts(results: Results, column: Quantity) -> list[str]:
