@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -92,8 +93,8 @@ def check_data(study: Study, source: DataSource) -> None:
     Raises:
         ValueError: a data set is not there, or not all of it.
     """
-    for evaluation, options in study.profile.evaluations.items():
-        for option, name in ((option, name) for option in _DATA_OPTIONS for name in options.get(option, [])):
+    for (evaluation, options), option in itertools.product(study.profile.evaluations.items(), _DATA_OPTIONS):
+        for name in options.get(option, []):
             if name in study.profile.datasets:
                 continue
             try:

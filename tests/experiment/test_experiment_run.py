@@ -192,7 +192,7 @@ def test_data_without_a_training_split_are_no_data_to_transfer_to(tmp_path: Path
         if "shift" in evaluations:
             check_data(study, DataSource())
             continue
-        with pytest.raises(ValueError, match="transfer looks at .*no folder train"):
+        with pytest.raises(ValueError, match=r"transfer looks at .*no folder train"):
             check_data(study, DataSource())
 
 
