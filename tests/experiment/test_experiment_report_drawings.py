@@ -58,7 +58,7 @@ def test_an_axis_may_say_more_than_the_short_name(results):
 def test_series_may_be_settings_by_what_they_are_called(results):
     series = {"flat": {"p": 1.0, "mu": [0.0, -1.0, -2.0]}, "round": {"p": 2.0}, "none": {"p": 7.0}}
     (drawing,) = draw(results, Figure("accuracy_over_l0", series=series))
-    assert legend(drawing) == ["flat", "round", "published"]
+    assert legend(drawing) == ["flat", "round", "published", "beyond the cliff"]
     measured = [line for axes in drawing.figure.axes for line in axes.lines if line.get_marker() in ("o", "s")]
     assert [len(line.get_xdata()) for line in measured if len(line.get_xdata())] == [3, 5]
     assert "Lines join the settings of a series" in drawing.note

@@ -158,8 +158,19 @@ def test_the_band_is_as_wide_as_the_larger_of_the_two_tolerances():
 
 def test_joined_points_are_compared_with_each_other_and_have_no_front():
     figure = DRAW["accuracy_over_l0, connected"]()
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain", "ours"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plain", "ours", "beyond the cliff"]
     assert [list(line.get_xdata()) for line in figure.axes[0].lines if line.get_linestyle() == "-"] == [L0, L0]
+
+
+def test_axes_of_shares_end_where_shares_end():
+    figure = figures.convergence([Series("p=2", [1, 2], [80, 50], [60, 70])], "dead units (%)")
+    low, high = figure.axes[0].get_ylim()
+    assert -3 < low < 0
+    assert 100 < high < 103
+    figure = figures.convergence([Series("p=2", [1, 2], [80, 50], [60, 70])], "entropy (nats)")
+    assert figure.axes[0].get_ylim()[0] < -20
+    bars = figures.bars({"top-1 accuracy (%)": [Bar("few seeds", 5.0, 12.0)]})
+    assert -1 < bars.axes[0].get_xlim()[0] < 0
 
 
 def test_an_axis_with_zero_stays_linear():

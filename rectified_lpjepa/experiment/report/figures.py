@@ -76,22 +76,15 @@ def accuracy_over_l0(series: Sequence[Series], xlabel: str, ylabel: str, *, conn
             axes.set_ylabel(label)
         wide_axis(grid[0], "x", fractions)
         left = grid[0].get_xlim()[0]
+        extra: list[Artist] = []
+        if len(front) > 1:
+            grid[-1].plot(*zip(*front, strict=True), color=GREY, linewidth=0.9, zorder=1)
+            extra.append(Line2D([], [], color=GREY, linewidth=0.9, label="Pareto front"))
         if left < CLIFF:
             for axes in grid:
                 axes.axvspan(left, CLIFF, color="0.93", zorder=0)
-            place: dict[str, Any] = {
-                "xycoords": ("data", "axes fraction"),
-                "textcoords": "offset points",
-                "ha": "right",
-            }
-            grid[0].annotate(
-                "beyond the cliff", (CLIFF, 1), (-2, -2), va="top", rotation=90, fontsize=6.5, color="0.35", **place
-            )
             grid[0].set_xlim(left=left)
-        extra = []
-        if len(front) > 1:
-            grid[-1].plot(*zip(*front, strict=True), color=GREY, linewidth=0.9, zorder=1)
-            extra = [Line2D([], [], color=GREY, linewidth=0.9, label="Pareto front")]
+            extra.append(Patch(facecolor="0.93", edgecolor="0.8", linewidth=0.5, label="beyond the cliff"))
         grid[-1].set_xlabel(xlabel)
         figure.align_ylabels()
         series_legend(figure, series, extra)

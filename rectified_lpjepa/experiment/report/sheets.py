@@ -28,7 +28,22 @@ def sheet(height: float) -> Iterator[Figure]:
         height: inches.
     """
     with mpl.rc_context(STYLE):
-        yield Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        yield figure
+        for axes in figure.axes:
+            _end_at_possible_shares(axes)
+
+
+def _end_at_possible_shares(axes: Axes) -> None:
+    """End axes in percent a little beyond 0 and 100: an interval of few seeds may go on, and runs out of the panel."""
+    for axis, limits, limit in (
+        (axes.xaxis, axes.get_xlim(), axes.set_xlim),
+        (axes.yaxis, axes.get_ylim(), axes.set_ylim),
+    ):
+        if axis.label.get_text().endswith("(%)") and axis.get_scale() == "linear":
+            low, high = limits
+            beyond = 0.02 * min(high - low, 100)
+            limit(max(low, -beyond), min(high, 100 + beyond))
 
 
 def category_axis(axes: Axes, position: Mapping[Any, int]) -> None:
