@@ -169,6 +169,8 @@ def test_axes_of_shares_end_where_shares_end():
     assert 100 < high < 103
     figure = figures.convergence([Series("p=2", [1, 2], [80, 50], [60, 70])], "entropy (nats)")
     assert figure.axes[0].get_ylim()[0] < -20
+    figure = figures.convergence([Series("p=2", [1, 2], [80, 50], [60, 70])], "dead units (%)\nours")
+    assert -3 < figure.axes[0].get_ylim()[0] < 0  # of a panel apart from the published
     bars = figures.bars({"top-1 accuracy (%)": [Bar("few seeds", 5.0, 12.0)]})
     assert -1 < bars.axes[0].get_xlim()[0] < 0
 

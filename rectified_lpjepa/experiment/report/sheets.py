@@ -40,7 +40,7 @@ def _end_at_possible_shares(axes: Axes) -> None:
         (axes.xaxis, axes.get_xlim(), axes.set_xlim),
         (axes.yaxis, axes.get_ylim(), axes.set_ylim),
     ):
-        if axis.label.get_text().endswith("(%)") and axis.get_scale() == "linear":
+        if "(%)" in axis.label.get_text() and axis.get_scale() == "linear":
             low, high = limits
             beyond = 0.02 * min(high - low, 100)
             limit(max(low, -beyond), min(high, 100 + beyond))
