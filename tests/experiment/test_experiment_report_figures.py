@@ -175,6 +175,12 @@ def test_axes_of_shares_end_where_shares_end():
     assert -1 < bars.axes[0].get_xlim()[0] < 0
 
 
+def test_values_beside_bars_have_three_digits():
+    bars = [Bar("a", 15.0), Bar("b", 9.444), Bar("c", 100.0), Bar("d", 0.0806), Bar("e", 0.0)]
+    told = [text.get_text() for text in figures.bars({"y": bars}).axes[0].texts]
+    assert told == ["15.0", "9.44", "100", "0.0806", "0.00"]
+
+
 def test_an_axis_with_zero_stays_linear():
     assert figures.curve({"y": [Series("", [0, 1, 100], [1, 2, 3])]}, "x", log_x=True).axes[0].get_xscale() == "linear"
 

@@ -218,7 +218,7 @@ def bars(panels: Mapping[str, Sequence[Bar]]) -> Figure:
                 if bar.published is not None:
                     axes.plot(bar.published, row, **hollow(GREY))
                 place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
-                axes.annotate(f"{bar.value:.3g}", (1.0, row), (4, 0), fontsize=6.5, **place)
+                axes.annotate(f"{bar.value:#.3g}".rstrip("."), (1.0, row), (4, 0), fontsize=6.5, **place)
             axes.set_yticks(rows, [lines[bar.label] for bar in panel])
             axes.tick_params(axis="y", length=0)
             axes.set(xlabel=xlabel, ylim=(len(panel) - 0.4, -0.6))
