@@ -19,7 +19,7 @@ FEW_DIRECTIONS = 100
 EMULATED = ", emulated"
 """What is added to the name of a precision that the processor has no instructions for."""
 _COLLAPSED = 0.1  # of the target's variance
-_CONSTANT = 1e-3  # without a target: sixty times less than the least that experiment 07 shows
+_CONSTANT = 1e-3  # without a target: seventy times less than the least that experiment 07 shows
 _WITHOUT_ZEROS = 0.999  # active fraction above which features without a target are those of no rectifier
 _DEAD_UNITS = 0.05  # more than the target has
 _L0_OFF = (0.02, 0.15)  # absolute, and relative to the target
