@@ -77,7 +77,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("linear", "knn", "few-shot", "transfer", "sparsity", "independence", "distribution", "rank", "ood", "shift"),
         "all",
     ),
-    "benchmark": ("loss", "processes", "reader", "step", "views"),
+    "benchmark": ("convolution", "loss", "processes", "reader", "step", "views"),
 }
 """What follows such a command in the first place."""
 _FILES = ("--config", "--run.fork_from", "--ckpt_path", "--checkpoint", "--data.path")

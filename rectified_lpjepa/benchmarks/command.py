@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
+from rectified_lpjepa.benchmarks.convolution import convolution
 from rectified_lpjepa.benchmarks.loss import loss
 from rectified_lpjepa.benchmarks.processes import processes
 from rectified_lpjepa.benchmarks.reader import reader
@@ -24,6 +25,7 @@ def benchmark(arguments: Sequence[str]) -> None:
         SystemExit: for a wrong command line.
     """
     commands: dict[str, Any] = {
+        "convolution": convolution,
         "loss": loss,
         "processes": processes,
         "reader": reader,

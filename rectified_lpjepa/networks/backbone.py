@@ -12,6 +12,8 @@ from timm.models import get_pretrained_cfg_value, is_model_in_modules
 from torch import Tensor, nn
 from typing_extensions import override
 
+from rectified_lpjepa.networks.small_maps import spread_small_maps
+
 _SET_HERE = {
     "img_size": "the image size is the data's",
     "in_chans": "the number of channels is the data's",
@@ -142,6 +144,7 @@ class Backbone:
         if local_size is not None:
             self._check_patches(model, local_size)
             self._check_local_size(model, image_size, in_channels, local_size)
+        spread_small_maps(model)
         return Encoder(model, image_size, in_channels, local_size)
 
     def _check_patches(self, model: nn.Module, image_size: int) -> None:
