@@ -1,10 +1,12 @@
-"""Convolutions of feature maps that have fewer pixels than their kernel, as one matrix product.
+"""Convolutions of feature maps that have fewer pixels than their kernel, in training on a CPU as one matrix product.
 
 Shape suffixes: B samples, C and O channels of the input and the output, P pixels of the input map, Q of the output map,
 K of the kernel.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -13,42 +15,45 @@ from typing_extensions import override
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """A convolution that multiplies by one matrix where, in training on a CPU, the map is smaller than the kernel.
+    """A convolution that multiplies by one matrix where, in training on a CPU, this saves time.
 
     The last maps of a network for small images have 2 × 2 pixels or one, and most of a 3 × 3 kernel lies on the padding
     there. The matrix from all inputs to all outputs takes 4/9 of the convolution's multiplications at 2 × 2 pixels, 1/9
-    at one, and less of its time (``rectified-lpjepa benchmark convolution``).
+    at one. It is taken where that saves more than twice the multiplications that fill it: from 15 maps of 2 × 2 pixels
+    on, and from 3 of one (times: ``rectified-lpjepa benchmark convolution``).
 
-    Arguments, parameters and their names are those of :class:`torch.nn.Conv2d`, and so are the results, to rounding.
-    Evaluation, and with it what is exported, a GPU and larger maps take the convolution itself.
+    Arguments, parameters and their names are those of :class:`torch.nn.Conv2d`, and so are the results of finite maps,
+    to rounding. All else takes the convolution itself: larger maps, fewer of them, a GPU, and evaluation, and with it
+    what is exported.
     """
 
     @override
     def forward(self, input: Tensor) -> Tensor:
-        height, width = input.shape[-2:]
-        kernel = self.weight.shape[-2:].numel()
-        if not (self.training and input.is_cpu and height * width < kernel):
+        kernel = math.prod(self.kernel_size)
+        pixels = math.prod(input.shape[-2:])
+        saves = input.dim() == 4 and len(input) * (kernel - pixels) > 2 * kernel * pixels
+        if not (saves and self.training and input.is_cpu):
             return super().forward(input)
+        height, width = input.shape[-2:]
+        weight = self.weight
         # Which tap of the kernel joins which pixels: the convolution of each pixel alone by each tap alone.
-        pixels, taps = (torch.eye(count, dtype=self.weight.dtype) for count in (height * width, kernel))
+        each_pixel, each_tap = (torch.eye(n, dtype=weight.dtype, device=weight.device) for n in (pixels, kernel))
         joined = F.conv2d(
-            pixels.view(-1, 1, height, width),
-            taps.view(-1, 1, *self.kernel_size),
+            each_pixel.view(-1, 1, height, width),
+            each_tap.view(-1, 1, *self.kernel_size),
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
         )
         joined_PKQ = joined.flatten(2)
-        if joined_PKQ.numel() > 2 * kernel**2:  # the matrix is far larger than the kernel, and takes long to fill
-            return super().forward(input)
-        spread_OCPQ = torch.einsum("ock,pkq->ocpq", self.weight.flatten(2), joined_PKQ)
+        spread_OCPQ = torch.einsum("ock,pkq->ocpq", weight.flatten(2), joined_PKQ)
         matrix = spread_OCPQ.permute(3, 0, 2, 1).flatten(2).flatten(0, 1)
         bias = None if self.bias is None else self.bias.repeat(joined_PKQ.shape[2])
         # Pixels before channels, as channels_last has them.
         flat = F.linear(input.permute(0, 2, 3, 1).flatten(1), matrix, bias)
         output: Tensor = flat.unflatten(1, (*joined.shape[2:], self.out_channels)).permute(0, 3, 1, 2)
         # The weights say which layout the next layer expects.
-        if self.weight.is_contiguous(memory_format=torch.channels_last):
+        if weight.is_contiguous(memory_format=torch.channels_last):
             return output
         return output.clone(memory_format=torch.contiguous_format)
 

@@ -41,7 +41,7 @@ def test_the_bare_loop_trains_to_the_same_parameters_as_fit(view_passes: str, tm
 def test_the_published_loop_trains() -> None:
     model, data = tiny_model(), digits()
     before = copy.deepcopy(model.state_dict())
-    # In bfloat16 PyTorch's convolutions of 1 × 1 images leave NaN in a gradient on some CPUs.
+    # In bfloat16 PyTorch's convolutions of 1 × 1 maps leave NaN in a gradient on some CPUs; 1 × 1 kernels are left.
     loop = PublishedLoop(model, data, "32-true", 100, 10, CPU, workers=0)
     assert loop.run(2) > 0
     for name, parameter in model.named_parameters():

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import register_parametrization
 
 from rectified_lpjepa.networks import Backbone
 from rectified_lpjepa.networks.small_maps import SmallMapConv2d, spread_small_maps
@@ -37,7 +38,7 @@ def _convolutions(draw: st.DrawFn) -> tuple[SmallMapConv2d, Tensor]:
         dtype=torch.float64,
     )
     layout = draw(st.sampled_from([torch.contiguous_format, torch.channels_last]))
-    maps = torch.randn(draw(st.integers(1, 3)), layer.in_channels, *sides, dtype=torch.float64)
+    maps = torch.randn(draw(st.sampled_from([0, 2, 20, 100])), layer.in_channels, *sides, dtype=torch.float64)
     return layer, maps.contiguous(memory_format=layout).requires_grad_()
 
 
@@ -56,23 +57,47 @@ def test_values_and_gradients_are_those_of_pytorchs_convolution(drawn: tuple[Sma
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def test_small_maps_are_multiplied_by_a_matrix_in_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matrix_is_taken_in_training_where_it_saves_time(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, calls = SmallMapConv2d(2, 3, 3, padding=1), []
-    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, maps: calls.append(tuple(maps.shape[-2:])))
-    for side in (1, 2):
-        assert layer(torch.randn(4, 2, side, side)).shape == (4, 3, side, side)
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, maps: calls.append(tuple(maps.shape)))
+    for maps, side in ((3, 1), (15, 2)):
+        assert layer(torch.randn(maps, 2, side, side)).shape == (maps, 3, side, side)
     assert calls == []
-    layer(torch.randn(4, 2, 3, 3))
-    layer.eval()(torch.randn(4, 2, 2, 2))
-    SmallMapConv2d(2, 3, 7, padding=3)(torch.randn(4, 2, 6, 6))  # 36 × 36 pixels in place of 49 taps
-    assert calls == [(3, 3), (2, 2), (6, 6)]
+    for fewer in ((2, 2, 1, 1), (14, 2, 2, 2), (999, 2, 3, 3), (2, 2, 2)):
+        layer(torch.randn(fewer))
+        assert calls.pop() == fewer
+    layer.eval()(torch.randn(15, 2, 2, 2))
+    assert calls == [(15, 2, 2, 2)]
+
+
+def test_it_computes_where_the_maps_are_whatever_the_default_device() -> None:
+    torch.manual_seed(0)
+    layer, maps = SmallMapConv2d(2, 3, 3, padding=1), torch.randn(20, 2, 2, 2)
+    with torch.device("meta"):
+        output = layer(maps)
+    torch.testing.assert_close(output, layer.eval()(maps))
+
+
+def test_a_parametrized_weight_is_computed_once() -> None:
+    class Counted(nn.Module):
+        count = 0
+
+        def forward(self, weight: Tensor) -> Tensor:
+            self.count += 1
+            return weight
+
+    layer, counted = SmallMapConv2d(2, 3, 3, padding=1), Counted()
+    register_parametrization(layer, "weight", counted)
+    counted.count = 0
+    layer(torch.randn(20, 2, 2, 2))
+    assert counted.count == 1
 
 
 @pytest.mark.parametrize("side", [1, 2])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_maps_are_laid_out_as_by_pytorchs_convolution(layout: torch.memory_format, side: int) -> None:
     layer = SmallMapConv2d(2, 3, 3, padding=1).to(memory_format=layout)
-    maps = torch.randn(4, 2, side, side).contiguous(memory_format=layout)
+    maps = torch.randn(20, 2, side, side).contiguous(memory_format=layout)
     assert layer(maps).stride() == nn.Conv2d.forward(layer, maps).stride()
 
 
@@ -112,7 +137,7 @@ def test_a_backbone_trains_as_its_timm_model() -> None:
     for layer in theirs.modules():
         if isinstance(layer, SmallMapConv2d):
             layer.__class__ = nn.Conv2d
-    images = torch.randn(8, 3, 32, 32, dtype=torch.float64)
+    images = torch.randn(16, 3, 32, 32, dtype=torch.float64)
     for model in (ours, theirs):
         model(images).square().sum().backward()
     for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
