@@ -23,3 +23,9 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Say whether the CPU multiplies in bfloat16 by itself; False, too, where the system does not list instructions."""
+    return _LINUX.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(_LINUX.read_text().split())

@@ -41,9 +41,12 @@ def information(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     path = tmp_path / "cpuinfo"
     path.write_text(INFORMATION)
     monkeypatch.setattr(machine, "_LINUX", path)
-    machine.processor.cache_clear()
+    functions = (machine.processor, machine.has_bfloat16)
+    for function in functions:
+        function.cache_clear()
     yield path
-    machine.processor.cache_clear()
+    for function in functions:
+        function.cache_clear()
 
 
 def test_the_processor_is_the_one_that_the_system_names(information: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +60,16 @@ def test_the_processor_is_the_one_that_the_system_names(information: Path, monke
     monkeypatch.setattr("platform.processor", lambda: "")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert look() == "aarch64"
+
+
+def test_it_has_bfloat16_where_the_system_lists_such_instructions(information: Path) -> None:
+    look = machine.has_bfloat16.__wrapped__
+    assert not look()
+    for instructions, has in {"avx2 avx512bw": False, "avx512_bf16": True, "amx_tile amx_bf16 fma": True}.items():
+        information.write_text(f"{INFORMATION}flags\t\t: fpu {instructions}\n")
+        assert look() == has
+    information.unlink()
+    assert not look()
 
 
 def test_all_results_name_it(information: Path, tmp_path: Path) -> None:
