@@ -5,7 +5,6 @@ Shape suffixes: N samples, D features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,13 +14,11 @@ from torch import Tensor
 from rectified_lpjepa.distributions import Law
 from rectified_lpjepa.evaluation.features import Evaluation, Subject
 from rectified_lpjepa.evaluation.sampling import draw_positions, numbers
+from rectified_lpjepa.evaluation.target_distance import largest_distance, sliced_distance
 from rectified_lpjepa.functional import generalized_gaussian as gg
-from rectified_lpjepa.functional.directions import eigen_directions, random_directions
 from rectified_lpjepa.functional.generalized_gaussian_fit import Fit, fit_generalized_gaussian
 from rectified_lpjepa.functional.kolmogorov_smirnov import ks_statistic
-from rectified_lpjepa.functional.max_sliced import ascend_directions, projected_wasserstein
 from rectified_lpjepa.functional.randomness import keyed_generator
-from rectified_lpjepa.functional.sliced_wasserstein import sliced_wasserstein
 
 _LEVEL = 0.05
 _NEIGHBOURS = 199
@@ -91,9 +88,13 @@ def distribution(
     law = subject.law
     if law is not None:
         marginal_metrics, details["projector"] = _marginals(test.projector, law)
-        sliced = _sliced(_Pairs(test.projector, law, samples, subject), directions, floor_draws)
-        largest = _largest(_Pairs(test.projector, law, largest_samples, subject), options)
-        metrics |= {f"projector/target/{name}": value for name, value in (marginal_metrics | sliced | largest).items()}
+        common = {"directions": directions, "draws": floor_draws}
+        near = sliced_distance(test.projector, law, subject, samples=samples, **common)
+        far = largest_distance(
+            test.projector, law, subject, samples=largest_samples, starts=starts, steps=steps, **common
+        )
+        found = marginal_metrics | near | far
+        metrics |= {f"projector/target/{name}": value for name, value in found.items()}
     protocol = {
         "split": "test",
         "fit": "maximum likelihood for each feature before the rectifier",
@@ -212,72 +213,3 @@ def _marginals(z_ND: Tensor, law: Law) -> tuple[dict[str, float], dict[str, Any]
         "never_positive": float((~positive_ND.any(0)).sum()),
     }
     return metrics, {"mass_at_zero": numbers(zero_D), "ks_positive": numbers(statistic_D)}
-
-
-class _Pairs:
-    """Features, and samples of the target of the same size.
-
-    Attributes:
-        z_ND: features of samples that are drawn once.
-        seed: of all draws.
-    """
-
-    def __init__(self, z_ND: Tensor, law: Law, samples: int, subject: Subject) -> None:
-        rows = draw_positions(len(z_ND), samples, seed=subject.seed, purpose="samples for sliced distances")
-        self.z_ND = z_ND[rows].to(subject.device)
-        self.seed = subject.seed
-        self._law = law
-
-    def targets(self, number: int) -> tuple[Tensor, Tensor]:
-        """Return a pair of samples of the target, float32 (N, D): drawn on the CPU, hence the same on any device."""
-        first, second = (
-            self._law.sample(
-                self.z_ND.shape, generator=keyed_generator(self.seed, "target of an evaluation", number, which)
-            )
-            for which in range(2)
-        )
-        return first.to(self.z_ND.device), second.to(self.z_ND.device)
-
-
-def _sliced(pairs: _Pairs, directions: int, draws: int) -> dict[str, float]:
-    """Measure the sliced distance along random directions, and that between samples of the target."""
-    z_ND = pairs.z_ND
-    generator = keyed_generator(pairs.seed, "directions of an evaluation")
-    held_out = random_directions(directions, z_ND.shape[1], generator=generator).to(z_ND.device)
-    distances, floors = [], []
-    for draw in range(draws):
-        first, second = pairs.targets(draw)
-        distances.append(sliced_wasserstein(z_ND.unsqueeze(0), first, held_out))
-        floors.append(sliced_wasserstein(second.unsqueeze(0), first, held_out))
-    return _against_floor("sliced_w2", distances, floors)
-
-
-def _largest(pairs: _Pairs, options: Mapping[str, int]) -> dict[str, float]:
-    """Seek the direction of the largest distance on one half, and measure it on the other; so for the target itself."""
-    targets = [pairs.targets(draw) for draw in range(options["floor_draws"])]
-    distance = _largest_distance(pairs.z_ND, targets[0][0], options, pairs.seed)
-    floors = [_largest_distance(second, first, options, pairs.seed) for first, second in targets]
-    return _against_floor("largest_w2", [distance], floors)
-
-
-def _against_floor(name: str, distances: list[Tensor], floors: list[Tensor]) -> dict[str, float]:
-    return {
-        name: float(torch.stack(distances).double().mean()),
-        f"{name}_floor": float(torch.stack(floors).double().mean()),
-        f"{name}_floor_std": float(torch.stack(floors).double().std()),
-    }
-
-
-def _largest_distance(z_ND: Tensor, y_ND: Tensor, options: Mapping[str, int], seed: int) -> Tensor:
-    half, dim = len(z_ND) // 2, z_ND.shape[1]
-    order = torch.randperm(len(z_ND), generator=keyed_generator(seed, "halves")).to(z_ND.device)
-    seen, held_out = order[:half], order[half : 2 * half]
-    generator = keyed_generator(seed, "candidate directions")
-    random = random_directions(options["directions"], dim, generator=generator).to(z_ND.device)
-    axes = torch.eye(dim, device=z_ND.device)
-    candidates = torch.cat([random, axes, eigen_directions(z_ND[seen].unsqueeze(0))[0]])
-    first = projected_wasserstein(z_ND[seen], y_ND[seen], candidates)
-    best = candidates[first.topk(min(options["starts"], len(first))).indices]
-    found = ascend_directions(z_ND[seen], y_ND[seen], best, steps=options["steps"])
-    winner = projected_wasserstein(z_ND[seen], y_ND[seen], found).argmax()
-    return projected_wasserstein(z_ND[held_out], y_ND[held_out], found[winner].unsqueeze(0))[0]

@@ -64,8 +64,8 @@ def _say_what_is_faster(study: Study) -> None:
     is_slow = study.profile_name == "cpu" and not torch.cuda.is_available()
     if is_slow and _PRECISION not in study.sweep.options and has_bfloat16():
         say(
-            f"this processor has bfloat16: `--set {_PRECISION}=bf16-mixed` trains in about two thirds of the time, to "
-            "accuracies up to half a point apart\n"
+            f"this processor has bfloat16: `--set {_PRECISION}=bf16-mixed` trains in about two thirds of the time; "
+            "accuracies differ by tenths of a point\n"
         )
 
 

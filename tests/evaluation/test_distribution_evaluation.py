@@ -1,5 +1,6 @@
 """Features beside the laws that are fitted to them or asked of them, against SciPy."""
 
+import itertools
 import json
 import math
 
@@ -11,8 +12,10 @@ from scipy.stats import kstest, norm, truncnorm
 from subjects import FakeSubject, clusters, unlabelled
 
 from rectified_lpjepa.distributions import GeneralizedGaussian, RectifiedGeneralizedGaussian
+from rectified_lpjepa.evaluation import target_distance
 from rectified_lpjepa.evaluation.distribution import distribution
 from rectified_lpjepa.functional import generalized_gaussian as gg
+from rectified_lpjepa.functional.max_sliced import ascend_directions
 
 LAW = RectifiedGeneralizedGaussian(2.0, -0.3, 1.0)
 QUICK = {"null_draws": 60, "directions": 16, "floor_draws": 2, "starts": 2, "steps": 10}
@@ -102,6 +105,38 @@ def test_the_largest_distance_finds_what_random_directions_hardly_see():
     # Along that axis the distance is about the square of the shift of the quantiles.
     assert metrics["projector/target/largest_w2"] > 20 * metrics["projector/target/largest_w2_floor"]
     assert metrics["projector/target/largest_w2"] > 10 * metrics["projector/target/sliced_w2"]
+
+
+def test_the_noise_floor_of_one_target_is_measured_once(monkeypatch):
+    """And is what it would be if it were measured again; another target, size or search has another one."""
+    samples = []
+
+    def counted(x, y, directions, *, steps):
+        samples.append(len(x))
+        return ascend_directions(x, y, directions, steps=steps)
+
+    def floors(law, samples, **options):
+        metrics = evaluate(draw(2.0, 0.1, 1.0, (samples, 6), seed=next(seeds)), law=law, **options).metrics
+        return {name: value for name, value in metrics.items() if "_w2_floor" in name}
+
+    seeds = itertools.count()
+    monkeypatch.setattr(target_distance, "ascend_directions", counted)
+    for floor in (target_distance._sliced_floor, target_distance._largest_floor):
+        floor.cache_clear()
+    first = floors(RectifiedGeneralizedGaussian(1.5, 0.1, 1.0), 100)
+    assert len(samples) == 1 + QUICK["floor_draws"]
+    again = floors(RectifiedGeneralizedGaussian(1.5, 0.1, 1.0), 100)
+    assert len(samples) == 2 + QUICK["floor_draws"]
+    for floor in (target_distance._sliced_floor, target_distance._largest_floor):
+        floor.cache_clear()
+    assert floors(RectifiedGeneralizedGaussian(1.5, 0.1, 1.0), 100) == again == first
+    others = [
+        floors(RectifiedGeneralizedGaussian(1.5, 0.1 + 1e-6, 1.0), 100),
+        floors(GeneralizedGaussian(1.5, 0.1, 1.0), 100),
+        floors(RectifiedGeneralizedGaussian(1.5, 0.1, 1.0), 102),
+        floors(RectifiedGeneralizedGaussian(1.5, 0.1, 1.0), 100, directions=17),
+    ]
+    assert len({json.dumps(found) for found in [first, *others]}) == 5
 
 
 def test_a_dense_model_against_its_target():
