@@ -27,5 +27,5 @@ def processor() -> str:
 
 @cache
 def has_bfloat16() -> bool:
-    """Say whether the CPU multiplies in bfloat16 by itself; False, too, where the system does not list instructions."""
+    """Say whether an x86 CPU multiplies in bfloat16 by itself; False where the system does not tell."""
     return _LINUX.exists() and not {"avx512_bf16", "amx_bf16"}.isdisjoint(_LINUX.read_text().split())

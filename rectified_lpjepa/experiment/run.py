@@ -62,7 +62,8 @@ def run(study: Study, *, launcher: str, parallel: int, source: DataSource) -> in
 
 def _say_what_is_faster(study: Study) -> None:
     is_slow = study.profile_name == "cpu" and not torch.cuda.is_available()
-    if is_slow and _PRECISION not in study.sweep.options and has_bfloat16():
+    asked = {*study.sweep.options, *study.experiment.varied(study.profile_name).values()}
+    if is_slow and _PRECISION not in asked and has_bfloat16():
         say(
             f"this processor has bfloat16: `--set {_PRECISION}=bf16-mixed` trains in about two thirds of the time; "
             "accuracies differ by tenths of a point\n"
