@@ -36,9 +36,12 @@ def experiment(arguments: Sequence[str]) -> None:
     if given.command == "list":
         say(aligned([[file.stem, read_experiment(file).title] for file in listed()]))
         return
-    from rectified_lpjepa.experiment.study import Study  # it imports PyTorch, which the list can do without
+    # These import PyTorch, which the list can do without.
+    from rectified_lpjepa.experiment.precision import with_precision
+    from rectified_lpjepa.experiment.study import Study
 
     study = Study.open(given.name, given.profile, given.root, dict(given.set or []))
+    study = with_precision(study, given.launcher if given.command == "run" else "local")
     if given.command == "status":
         launch.show(study.load())
         return

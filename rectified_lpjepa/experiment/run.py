@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -22,14 +21,12 @@ from rectified_lpjepa.evaluation.run import FAILURES, evaluate_one
 from rectified_lpjepa.evaluation.subject import ModelSubject, data_of_run
 from rectified_lpjepa.experiment.datasets import check_datasets, make_datasets
 from rectified_lpjepa.experiment.study import Study, Variant
-from rectified_lpjepa.machine import has_bfloat16
 from rectified_lpjepa.networks import Rectifier, rectify
 from rectified_lpjepa.networks.rectifiers import RECTIFIERS
 from rectified_lpjepa.sweep import launch
 
 _DATA_OPTIONS = ("to", "against")
 """The options of evaluations that name further data sets."""
-_PRECISION = "trainer.precision"
 _ANY_SIZE = 32  # of images, which only evaluations read
 
 
@@ -49,25 +46,12 @@ def run(study: Study, *, launcher: str, parallel: int, source: DataSource) -> in
         ValueError: an evaluation of the profile has no such name or option, or names data that cannot be read.
     """
     check_evaluations(study)
-    states = {status.state for status in study.load().statuses.values()}
-    if states != {"finished"}:
+    if {status.state for status in study.load().statuses.values()} != {"finished"}:
         check_data(study, source)
-    if states == {"not started"} and launcher == "local":
-        _say_what_is_faster(study)
     code = launch.run(study.sweep, study.file.parent, launcher=launcher, parallel=parallel)
     if code > SIGNAL_EXIT:  # after a signal
         return code
     return max(code, evaluate_finished(study, source))
-
-
-def _say_what_is_faster(study: Study) -> None:
-    is_slow = study.profile_name == "cpu" and not torch.cuda.is_available()
-    asked = {*study.sweep.options, *study.experiment.varied(study.profile_name).values()}
-    if is_slow and _PRECISION not in asked and has_bfloat16():
-        say(
-            f"this processor has bfloat16: `--set {_PRECISION}=bf16-mixed` trains in about two thirds of the time; "
-            "accuracies differ by tenths of a point\n"
-        )
 
 
 def check_evaluations(study: Study) -> None:

@@ -85,35 +85,6 @@ def test_an_experiment_is_trained_evaluated_and_reported_once(
     assert again["points"] == content["points"]
 
 
-@pytest.mark.parametrize(
-    ("profile_name", "given", "bfloat16", "launcher", "told"),
-    [
-        ("cpu", {}, True, "local", True),
-        ("cpu", {"trainer.precision": "32-true"}, True, "local", False),
-        ("cpu", {}, False, "local", False),
-        ("cpu", {}, True, "slurm", False),
-        ("smoke", {}, True, "local", False),
-    ],
-)
-def test_a_processor_with_bfloat16_is_told_what_is_faster(
-    profile_name: str,
-    given: dict[str, Any],
-    bfloat16: bool,
-    launcher: str,
-    told: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("rectified_lpjepa.experiment.run.has_bfloat16", lambda: bfloat16)
-    monkeypatch.setattr("rectified_lpjepa.sweep.launch.run", lambda *_, **__: 0)
-    file = write_experiment(tmp_path, profiles={profile_name: profile()["smoke"]})
-    study = Study.open(str(file), profile_name, str(tmp_path / "runs"), given)
-    assert run(study, launcher=launcher, parallel=1, source=DataSource()) == 0
-    assert ("--set trainer.precision=bf16-mixed" in capsys.readouterr().out) == told
-
-
 def test_what_is_reported_is_what_would_not_be_evaluated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever part of what decides its numbers was another one; and what is not there any more tells nothing."""
 
