@@ -41,7 +41,7 @@ def experiment(arguments: Sequence[str]) -> None:
     from rectified_lpjepa.experiment.study import Study
 
     study = Study.open(given.name, given.profile, given.root, dict(given.set or []))
-    study = with_precision(study, given.launcher if given.command == "run" else "local")
+    study = with_precision(study, given.launcher if given.command == "run" else None)
     if given.command == "status":
         launch.show(study.load())
         return

@@ -20,6 +20,7 @@ PROFILE = CONTENT["profiles"]["smoke"]
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool, gpu: bool = False) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)
     monkeypatch.setattr("rectified_lpjepa.experiment.precision.has_bfloat16", lambda: bfloat16)
 
 
@@ -34,9 +35,11 @@ def opened(folder: Path, given: dict[str, Any] | None = None, profile: str = "cp
         ({"bfloat16": True}, "cpu", {}, "local", "bf16-mixed"),
         ({"bfloat16": True}, "cpu", {"trainer.max_epochs": 1}, "local", "bf16-mixed"),
         ({"bfloat16": True}, "cpu", {PRECISION: "32-true"}, "local", "32-true"),
+        ({"bfloat16": True}, "cpu", {"trainer": {"precision": "32-true"}}, "local", None),
         ({"bfloat16": False}, "cpu", {}, "local", None),
         ({"bfloat16": True, "gpu": True}, "cpu", {}, "local", None),
         ({"bfloat16": True}, "cpu", {}, "slurm", None),
+        ({"bfloat16": True}, "cpu", {}, None, None),
         ({"bfloat16": True}, "smoke", {}, "local", None),
     ],
 )
@@ -44,7 +47,7 @@ def test_a_cpu_profile_trains_in_bfloat16_where_the_processor_has_it_and_nothing
     has: dict[str, bool],
     profile: str,
     given: dict[str, Any],
-    launcher: str,
+    launcher: str | None,
     trained_in: str | None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -63,26 +66,47 @@ def test_a_precision_of_the_profile_or_of_its_configuration_stays(
 ) -> None:
     machine(monkeypatch, bfloat16=True)
     configured = opened(tmp_path / "a", base=BASE.replace("trainer: {", "trainer: {precision: 32-true, "))
-    assert with_precision(configured) is configured
+    assert with_precision(configured, "local") is configured
     file = write_experiment(tmp_path / "b", profiles={"cpu": PROFILE | {"grid": {PRECISION: [32, 64], MU: [0]}}})
     varied = Study.open(str(file), "cpu", str(tmp_path / "b" / "runs"))
-    assert with_precision(varied) is varied
+    assert with_precision(varied, "local") is varied
 
 
-@pytest.mark.parametrize("began_in", ["bf16-mixed", "32-true", None])
-def test_what_is_started_goes_on_and_is_reported_in_its_precision_on_any_machine(
-    began_in: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_command_chooses_for_what_it_starts_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And what is done says the precision, so that the same can be asked for elsewhere."""
-    finished(opened(tmp_path, {} if began_in is None else {PRECISION: began_in}))
+    """Not for what is only looked at, and not for a cluster."""
+    machine(monkeypatch, bfloat16=True)
+    opened(tmp_path)
+    common = [str(tmp_path / "07_tiny.yaml"), "--profile", "cpu", "--root", str(tmp_path / "runs")]
+    for command, chooses in {
+        ("run", "--dry-run"): True,
+        ("run", "--dry-run", "--launcher", "slurm"): False,
+        ("status",): False,
+    }.items():
+        main(["experiment", command[0], *common, *command[1:]])
+        assert (f"--{PRECISION}=bf16-mixed" in capsys.readouterr().out) == chooses
+
+
+GIVEN: list[dict[str, Any]] = [{}, {PRECISION: "bf16-mixed"}, {PRECISION: "32-true"}, {PRECISION: None}]
+
+
+@pytest.mark.parametrize("began", GIVEN)
+def test_what_is_started_goes_on_and_is_reported_in_its_precision_on_any_machine(
+    began: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And it says so where that is slow; what is written names the precision."""
+    finished(opened(tmp_path, began))
     for has in ({"bfloat16": True}, {"bfloat16": False}, {"bfloat16": False, "gpu": True}):
         machine(monkeypatch, **has)
-        study = with_precision(opened(tmp_path))
-        assert study.given.get(PRECISION) == began_in
+        study = with_precision(opened(tmp_path), "local")
+        assert study.given == began
+        is_slow = began.get(PRECISION) == "bf16-mixed" and has == {"bfloat16": False}
+        assert ("begins them anew in float32" in capsys.readouterr().out) == is_slow
         loaded = study.load()
         assert not loaded.plan.removed
         assert {status.state for status in loaded.statuses.values()} == {"finished"}
     main(["experiment", "report", str(tmp_path / "07_tiny.yaml"), "--profile", "cpu", "--root", str(tmp_path / "runs")])
     assert "4 points: 4 finished" in capsys.readouterr().out
     command = json.loads((study.folder / FILE).read_text())["command"]
-    assert (f"--set {PRECISION}={began_in}" in command) == (began_in is not None)
+    assert (PRECISION in command) == (PRECISION in began)
